@@ -1,0 +1,60 @@
+# Everything sets itself up in .venv; the stamps in there make a second run quick.
+#   make demo          register the demo pair and write demo-output/
+#   make test          the whole fast test suite, core and Slicer side
+#   make lint          ruff
+#   make screenshots   the pictures of the README, from the real panels
+#   make bench         RegNet beside other registration tools on the same pairs
+#   make clean         remove .venv and everything generated
+#
+# Needs make and Python 3.10 or later with venv. Choose another interpreter with `make PYTHON=python3.12 demo`.
+
+PYTHON = python3
+VENV = .venv
+RUN = $(VENV)/bin/python
+PIP = $(RUN) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PYTEST_ARGS =
+
+VENV_STAMP = $(VENV)/.stamp-venv
+RUNTIME_STAMP = $(VENV)/.stamp-runtime
+TEST_STAMP = $(VENV)/.stamp-test
+
+.PHONY: help demo test lint screenshots bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(RUNTIME_STAMP)
+	$(RUN) -m regnet.cli demo --output demo-output
+
+test: $(TEST_STAMP)
+	$(RUN) -m pytest -q $(PYTEST_ARGS)
+
+lint: $(TEST_STAMP)
+	$(RUN) -m ruff check .
+
+screenshots: $(TEST_STAMP)
+	$(RUN) Testing/slicer/screenshots.py --output Resources/Screenshots
+
+bench: $(RUNTIME_STAMP)
+	$(RUN) -m Testing.benchmarks
+
+clean:
+	rm -rf $(VENV) demo-output build dist .bench .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
+
+$(VENV_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	{ echo "RegNet needs Python 3.10 or later; choose one with 'make PYTHON=python3.12'." >&2; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(RUNTIME_STAMP): $(VENV_STAMP) constraints.txt pyproject.toml
+	@echo "Installing RegNet and its libraries into $(VENV); torch is large, so the first time takes minutes."
+	$(PIP) --editable .
+	touch $@
+
+$(TEST_STAMP): $(RUNTIME_STAMP)
+	@echo "Installing what the tests need into $(VENV)."
+	$(PIP) --editable '.[test,slicer-test]'
+	touch $@

@@ -1,0 +1,1 @@
+"""What the RegNet modules of 3D Slicer share. May import slicer, qt, ctk and vtk; never imports torch."""

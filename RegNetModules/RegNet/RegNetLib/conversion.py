@@ -1,0 +1,196 @@
+"""The one place where Slicer's RAS meets RegNet's LPS.
+
+Slicer's nodes live in RAS millimetres, the core speaks LPS millimetres (as ITK does): x and y change their sign.
+Arrays are (D, H, W) = (k, j, i) on both sides. A volume under a transform is described where the user sees it: a linear
+parent is folded into the matrix, a non-linear one is applied to a copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""LPS from RAS, and RAS from LPS."""
+
+
+@dataclass(frozen=True)
+class ImageArray:
+    """An image as the core takes it: ``array`` (D, H, W), and ``index_to_world`` from (i, j, k, 1) to LPS mm."""
+
+    array: np.ndarray
+    index_to_world: np.ndarray
+
+    @property
+    def ndim(self) -> int:
+        """2 for a single slice, else 3."""
+        return 2 if self.array.shape[0] == 1 else 3
+
+
+def volume_to_array(volume, parent=None) -> ImageArray:
+    """A volume node as an array in the world.
+
+    Args:
+        volume: a vtkMRMLScalarVolumeNode.
+        parent: the transform node that places it in the world; None for none.
+    """
+    if parent is None or parent.IsTransformToWorldLinear():
+        to_ras = _linear_to_world(parent) @ _ijk_to_ras(volume)
+        return ImageArray(np.array(slicer.util.arrayFromVolume(volume)), FLIP @ to_ras)
+    image, to_ras = _resampled_through(volume, parent)
+    return ImageArray(_image_to_numpy(image), FLIP @ to_ras)
+
+
+def labels_to_array(node) -> ImageArray | None:
+    """A label volume or a segmentation node as one array of labels; None where it holds no voxels."""
+    if not node.IsA("vtkMRMLSegmentationNode"):
+        return volume_to_array(node, node.GetParentTransformNode()) if node.GetImageData() else None
+    merged = slicer.vtkOrientedImageData()
+    node.GenerateMergedLabelmapForAllSegments(merged, slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS)
+    extent = merged.GetExtent()
+    if merged.IsEmpty() or extent[0] > extent[1]:
+        return None
+    matrix = vtk.vtkMatrix4x4()
+    merged.GetImageToWorldMatrix(matrix)
+    to_ras = slicer.util.arrayFromVTKMatrix(matrix)
+    to_ras[:3, 3] = (to_ras @ [extent[0], extent[2], extent[4], 1.0])[:3]  # the array starts at the extent's corner
+    return ImageArray(_image_to_numpy(merged), FLIP @ _linear_to_world(node.GetParentTransformNode()) @ to_ras)
+
+
+def pull_transform(affine, displacement=None, index_to_world=None):
+    """A vtkGeneralTransform, RAS to RAS, that maps fixed world points to moving world points.
+
+    Args:
+        affine: 4x4, LPS mm, fixed to moving; applied after the displacement.
+        displacement: (D, H, W, 3) float32 LPS mm with components (x, y, z), or None.
+        index_to_world: 4x4, from the displacement's voxel (i, j, k, 1) to LPS mm.
+    """
+    result = vtk.vtkGeneralTransform()
+    result.PostMultiply()
+    if displacement is not None:
+        result.Concatenate(grid_transform(displacement, index_to_world))
+    linear = vtk.vtkTransform()
+    linear.SetMatrix(slicer.util.vtkMatrixFromArray(FLIP @ np.asarray(affine, float) @ FLIP))
+    result.Concatenate(linear)
+    return result
+
+
+def grid_transform(displacement, index_to_world):
+    """A vtkOrientedGridTransform of a displacement field given in LPS, see :func:`pull_transform`."""
+    to_ras = FLIP @ np.asarray(index_to_world, float)
+    spacing = np.linalg.norm(to_ras[:3, :3], axis=0)
+    field = np.array(displacement, dtype=np.float32, order="C")  # a copy: its signs are changed in place
+    field[..., :2] *= -1.0
+    image = vtk.vtkImageData()
+    image.SetDimensions(*(int(n) for n in field.shape[2::-1]))
+    image.SetSpacing(*spacing)
+    image.SetOrigin(*to_ras[:3, 3])
+    scalars = numpy_support.numpy_to_vtk(field.reshape(-1, 3), deep=True)
+    scalars.SetName("displacement")
+    image.GetPointData().SetScalars(scalars)  # scalars, not vectors: the grid transform reads nothing else
+    directions = np.eye(4)
+    directions[:3, :3] = to_ras[:3, :3] / spacing
+    grid = slicer.vtkOrientedGridTransform()
+    grid.SetDisplacementGridData(image)
+    grid.SetGridDirectionMatrix(slicer.util.vtkMatrixFromArray(directions))
+    grid.SetInterpolationModeToLinear()
+    return grid
+
+
+def into_own_coordinates(pull, parent):
+    """``pull`` continued from moving world points to the moving volume's own coordinates, below ``parent``.
+
+    The result can then be the only transform of the moving volume, in place of ``parent``.
+    """
+    if parent is None:
+        return pull
+    result = vtk.vtkGeneralTransform()
+    result.PostMultiply()
+    result.Concatenate(pull)
+    if parent.IsTransformToWorldLinear():
+        linear = vtk.vtkTransform()
+        linear.SetMatrix(slicer.util.vtkMatrixFromArray(np.linalg.inv(_linear_to_world(parent))))
+        result.Concatenate(linear)
+    else:
+        for part in _copied_parts(parent):
+            result.Concatenate(part)
+    return result
+
+
+def set_volume(volume, array, index_to_world) -> None:
+    """Give a volume node an array (D, H, W) and its place in the world (LPS mm)."""
+    slicer.util.updateVolumeFromArray(volume, array)
+    volume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(FLIP @ np.asarray(index_to_world, float)))
+
+
+def _ijk_to_ras(volume) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _linear_to_world(parent) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    if parent is not None:
+        parent.GetMatrixTransformToWorld(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _copied_parts(parent):
+    """Copies of the simple transforms from world to below ``parent``: later changes of it do not reach them."""
+    from_world, parts = vtk.vtkGeneralTransform(), vtk.vtkCollection()
+    parent.GetTransformFromWorld(from_world)
+    slicer.vtkMRMLTransformNode.FlattenGeneralTransform(parts, from_world)
+    for index in range(parts.GetNumberOfItems()):
+        part = parts.GetItemAsObject(index)
+        copy = part.NewInstance()
+        copy.DeepCopy(part)
+        yield copy
+
+
+def _image_to_numpy(image) -> np.ndarray:
+    """A copy, (D, H, W), of a one-component vtkImageData."""
+    shape = tuple(reversed(image.GetDimensions()))
+    return numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape).copy()
+
+
+def _resampled_through(volume, parent):
+    """The volume resampled in the world, on a grid with its own axes and spacing that holds all of the warped one."""
+    to_ras = _ijk_to_ras(volume)
+    low, high = _warped_bounds(volume, parent, to_ras)
+    grid_to_ras = to_ras.copy()
+    grid_to_ras[:3, 3] = (to_ras @ [*low, 1.0])[:3]
+    sampling, from_world = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform()
+    parent.GetTransformFromWorld(from_world)
+    sampling.PostMultiply()
+    sampling.Concatenate(slicer.util.vtkMatrixFromArray(grid_to_ras))
+    sampling.Concatenate(from_world)
+    sampling.Concatenate(slicer.util.vtkMatrixFromArray(np.linalg.inv(to_ras)))
+    reslice = vtk.vtkImageReslice()
+    reslice.SetInputData(volume.GetImageData())
+    reslice.SetResliceTransform(sampling)
+    reslice.SetInterpolationModeToLinear()
+    reslice.SetOutputSpacing(1.0, 1.0, 1.0)
+    reslice.SetOutputOrigin(0.0, 0.0, 0.0)
+    size = (high - low).astype(int)
+    reslice.SetOutputExtent(0, int(size[0]), 0, int(size[1]), 0, int(size[2]))
+    reslice.SetBackgroundLevel(volume.GetImageData().GetScalarRange()[0])
+    reslice.Update()
+    return reslice.GetOutput(), grid_to_ras
+
+
+def _warped_bounds(volume, parent, to_ras, samples: int = 9):
+    """Lowest and highest (i, j, k), as whole numbers, that the warped volume reaches, along the volume's own axes."""
+    size = np.array(volume.GetImageData().GetDimensions(), float)
+    axes = [np.linspace(-0.5, n - 0.5, samples if n > 1 else 2) for n in size]
+    ijk = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    to_world, back = vtk.vtkGeneralTransform(), np.linalg.inv(to_ras)
+    parent.GetTransformToWorld(to_world)
+    world = np.array([to_world.TransformPoint(*(to_ras @ [*point, 1.0])[:3]) for point in ijk])
+    warped = world @ back[:3, :3].T + back[:3, 3]
+    low, high = np.floor(warped.min(axis=0)), np.ceil(warped.max(axis=0))
+    return low, np.where(size == 1, low, high)  # a single slice stays a single slice

@@ -1,0 +1,108 @@
+"""What is missing before a registration can start, and the request that is sent when nothing is."""
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+from . import conversion
+from .result_import import RESULT_PARENT, is_own_result
+
+MINIMUM_SIZE = 16
+
+
+def what_is_missing(parameters) -> str:
+    """One sentence that says why the registration cannot start; empty when it can. Cheap: called at every change."""
+    fixed, moving = parameters.fixedVolume, parameters.movingVolume
+    if fixed is None:
+        return _("Choose a fixed volume.")
+    if moving is None:
+        return _("Choose a moving volume.")
+    if fixed is moving:
+        return _("The fixed and the moving volume are the same; choose two different ones.")
+    for volume in (fixed, moving):
+        problem = _problem_of(volume)
+        if problem:
+            return problem
+    if _is_flat(fixed) != _is_flat(moving):
+        return _("One volume is a single slice and the other is not; choose two of the same dimension.")
+    if parameters.createVolume and parameters.outputVolume is fixed:
+        return _("The resampled volume would overwrite the fixed volume; choose another output volume.")
+    if parameters.createVolume and parameters.outputVolume is moving:
+        return _("The resampled volume would overwrite the moving volume; choose another output volume.")
+    return ""
+
+
+def _problem_of(volume) -> str:
+    image, name = volume.GetImageData(), volume.GetName()
+    if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
+        return _("Volume “{name}” is empty; choose one that holds an image.").format(name=name)
+    components = image.GetNumberOfScalarComponents()
+    if components != 1:
+        return _("Volume “{name}” has {count} channels; choose one with a single channel.").format(
+            name=name, count=components
+        )
+    size = [n for n in image.GetDimensions() if n > 1] if _is_flat(volume) else list(image.GetDimensions())
+    if len(size) < 2 or min(size) < MINIMUM_SIZE:
+        return _("Volume “{name}” has only {size} voxels; at least {minimum} are needed along each axis.").format(
+            name=name, size=" × ".join(map(str, image.GetDimensions())), minimum=MINIMUM_SIZE
+        )
+    low, high = image.GetScalarRange()
+    if low == high:
+        return _("Volume “{name}” has the same value everywhere; choose one that shows something.").format(name=name)
+    return ""
+
+
+def _is_flat(volume) -> bool:
+    return volume.GetImageData().GetDimensions()[2] == 1
+
+
+def placing_parent(volume):
+    """The transform node that places a volume in the world before registration.
+
+    A moving volume that still wears the result of an earlier run is taken from where it was before that run.
+    """
+    parent = volume.GetParentTransformNode()
+    while parent is not None and is_own_result(parent, volume):
+        parent = parent.GetNodeReference(RESULT_PARENT)
+    return parent
+
+
+def build_request(parameters, model_parameters: dict, folder) -> dict:
+    """Write the images into ``folder`` and describe the run, as the worker's protocol has it (LPS everywhere)."""
+    return {
+        "command": "register",
+        "fixed": _written(
+            conversion.volume_to_array(parameters.fixedVolume, placing_parent(parameters.fixedVolume)), "fixed", folder
+        ),
+        "moving": _written(
+            conversion.volume_to_array(parameters.movingVolume, placing_parent(parameters.movingVolume)),
+            "moving",
+            folder,
+        ),
+        "fixed_mask": _mask(parameters.fixedMask, "fixed_mask", folder),
+        "moving_mask": _mask(parameters.movingMask, "moving_mask", folder),
+        "model": parameters.model,
+        "align": parameters.alignment.value,
+        "refine": parameters.refine_option(),
+        "parameters": model_parameters,
+        "device": parameters.device.value,
+        "seed": parameters.seed,
+    }
+
+
+def _mask(node, name: str, folder) -> dict | None:
+    if node is None:
+        return None
+    labels = conversion.labels_to_array(node)
+    if labels is None:
+        raise ValueError(_("Mask “{name}” is empty; choose another one or none.").format(name=node.GetName()))
+    inside = conversion.ImageArray((labels.array > 0).astype("uint8"), labels.index_to_world)
+    return _written(inside, name, folder)
+
+
+def _written(image: conversion.ImageArray, name: str, folder) -> dict:
+    return {
+        "file": folder.save(name, image.array),
+        "index_to_world": image.index_to_world.tolist(),
+        "ndim": image.ndim,
+    }

@@ -1,0 +1,201 @@
+"""The panel of every RegNet module: a module names its model and adds its own parameters, everything else is here."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import slicer
+import vtk
+from regnet.models import get_info, get_parameters
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from .parameter_form import ParameterForm
+from .parameter_node import PanelParameterNode
+from .result_section import ResultSection
+from .review import ReviewSection
+from .run_section import RunSection
+from .sample_data import demo_folder, load_demo_pair
+from .worker_client import shared_client
+
+PANEL_UI = Path(__file__).resolve().parent.parent / "Resources" / "UI" / "RegNetPanel.ui"
+
+
+class PanelLogic(ScriptedLoadableModuleLogic):
+    """Keeps a panel's parameter node; each module derives its own, whose class name gives the node its name."""
+
+    def getParameterNode(self) -> PanelParameterNode:
+        return PanelParameterNode(super().getParameterNode())
+
+
+class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Base of the modules' widgets. A derived class sets ``MODEL`` and ``PARAMETERS_UI`` and returns its logic."""
+
+    MODEL: str = ""
+    """Name of the model in ``regnet.models``; empty lets the user choose."""
+    PARAMETERS_UI: str = ""
+    """The module's .ui file for the model's parameters (object names are parameter names); empty makes the widgets."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.ui = None
+        self.parameters: PanelParameterNode | None = None
+        self.form: ParameterForm | None = None
+        self.client = shared_client()
+        self._gui_tag = None
+        self._form_model = ""
+
+    def make_logic(self) -> PanelLogic:
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        super().setup()
+        self.logic = self.make_logic()
+        panel = slicer.util.loadUI(str(PANEL_UI))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.ui.demoButton.visible = demo_folder() is not None
+        self.result = ResultSection(self.ui)
+        self.review = ReviewSection(self.ui, self._get_parameters)
+        self.run = RunSection(self.ui, self.client, self._get_parameters, self._get_model, self._on_result)
+        self.ui.demoButton.connect("clicked()", self.on_demo)
+        self.ui.swapButton.connect("clicked()", self.on_swap)
+        self.ui.restoreDefaultsButton.connect("clicked()", self.on_defaults)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.on_scene_start_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_close)
+        self.setup_model_section()
+        self._observe_parameters()
+
+    def setup_model_section(self) -> None:
+        """What the Model section shows besides the parameters; the home module adds its chooser."""
+
+    def cleanup(self) -> None:
+        self.run.close()
+        self.review.close()
+        self._forget_parameters()
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self._observe_parameters()
+        self.review.resume()
+
+    def exit(self) -> None:
+        """Another module is shown: its slice views must not keep a composite that only this panel can switch off."""
+        self.review.suspend()
+
+    def on_scene_start_close(self, *_arguments) -> None:
+        self.run.abandon()
+        self.review.suspend()
+        self._forget_parameters()
+
+    def on_scene_end_close(self, *_arguments) -> None:
+        if self.parent.isEntered:
+            self._observe_parameters()
+
+    def on_demo(self) -> None:
+        try:
+            fixed, moving = load_demo_pair()
+        except (OSError, RuntimeError) as error:
+            logging.exception("The demo pair could not be loaded")
+            self.run.show_status(str(error), failed=True)
+            return
+        with slicer.util.NodeModify(self.parameters):
+            self.parameters.fixedVolume, self.parameters.movingVolume = fixed, moving
+        self.review.show_pair()
+
+    def on_swap(self) -> None:
+        """Exchange the fixed and the moving side, masks included."""
+        side = self.parameters
+        with slicer.util.NodeModify(side):
+            side.fixedVolume, side.movingVolume = side.movingVolume, side.fixedVolume
+            side.fixedMask, side.movingMask = side.movingMask, side.fixedMask
+
+    def on_defaults(self) -> None:
+        self.form.show(self.form.defaults())
+        self._keep_form_values()
+
+    def show_model(self, name: str) -> None:
+        """Show the parameters of the model ``name``."""
+        info = get_info(name)
+        self.ui.modelSummaryLabel.text = info.summary
+        self.ui.modelSummaryLabel.toolTip = info.citation
+        if name == self._form_model:
+            return
+        if self.form is not None and self.form.widget is not None:
+            self.form.widget.deleteLater()
+        self.form = self._make_form(name)
+        self._form_model = name
+        self.form.show(self._kept_values().get(name, {}))
+
+    def _make_form(self, name: str) -> ParameterForm:
+        descriptions = get_parameters(name).describe()
+        if not self.PARAMETERS_UI:
+            form = ParameterForm(descriptions, None, self._keep_form_values)
+            self.ui.modelParametersFrame.layout().addWidget(form.widget)
+            return form
+        widget = slicer.util.loadUI(self.resourcePath(self.PARAMETERS_UI))
+        self.ui.modelParametersFrame.layout().addWidget(widget)
+        widgets = vars(slicer.util.childWidgetVariables(widget))
+        return ParameterForm(descriptions, widgets, self._keep_form_values)
+
+    def _kept_values(self) -> dict:
+        """The parameter node's model parameters, {} where a scene brings something unreadable."""
+        try:
+            kept = json.loads(self.parameters.modelParameters)
+        except ValueError:
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+    def _keep_form_values(self) -> None:
+        if self.parameters is not None:
+            self.parameters.modelParameters = json.dumps({**self._kept_values(), self._form_model: self.form.values()})
+
+    def _observe_parameters(self) -> None:
+        if self.parameters is not None:
+            return
+        self.parameters = self.logic.getParameterNode()
+        if self.MODEL:
+            self.parameters.model = self.MODEL
+        self._gui_tag = self.parameters.connectGui(self.ui)
+        self.addObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified)
+        self._on_parameters_modified()
+
+    def _forget_parameters(self) -> None:
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._gui_tag)
+            self.removeObserver(
+                self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified
+            )
+        self.parameters, self._gui_tag = None, None
+        self.run.refresh()
+        self.review.refresh()
+
+    def _on_parameters_modified(self, *_arguments) -> None:
+        if self.parameters is None:
+            return
+        parameters = self.parameters
+        self.show_model(parameters.model)
+        self.form.show(self._kept_values().get(parameters.model, {}))
+        self.ui.refineStepsSpinBox.enabled = parameters.refinement.value == "steps"
+        self.ui.outputVolumeSelector.enabled = parameters.createVolume
+        self.ui.swapButton.enabled = parameters.fixedVolume is not None or parameters.movingVolume is not None
+        self.result.show(parameters.resultTransform)
+        self.run.refresh()
+        self.review.refresh()
+
+    def _get_parameters(self) -> PanelParameterNode | None:
+        return self.parameters
+
+    def _get_model(self):
+        name = self.parameters.model
+        return name, get_info(name).title, self.form.values()
+
+    def _on_result(self, transform) -> None:
+        self.result.show(transform)
+        self.review.show_result(transform)

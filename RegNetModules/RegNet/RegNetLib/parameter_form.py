@@ -1,0 +1,178 @@
+"""A model's own parameters as widgets: those of the module's .ui file, else made from their description.
+
+Ranges, defaults and choices always come from the model's ``Parameters`` class, so that they are written down once.
+"""
+
+from __future__ import annotations
+
+import ctk
+import qt
+from slicer.i18n import tr as _
+
+
+class ParameterForm:
+    """Reads and shows the values of one model's parameters.
+
+    Args:
+        descriptions: one dictionary per parameter, from ``Parameters.describe()``.
+        widgets: parameter name -> widget, from a .ui file; None makes the widgets.
+        on_changed: called without arguments when the user changes a value.
+    """
+
+    def __init__(self, descriptions: list[dict], widgets: dict | None, on_changed) -> None:
+        self._fields = {}
+        self._on_changed = on_changed
+        self._showing = False
+        self.widget = None
+        if widgets is None:
+            self.widget, widgets = _made_widgets(descriptions)
+        for description in descriptions:
+            field = _field(widgets[description["name"]], description)
+            field.connect(self._changed)
+            self._fields[description["name"]] = field
+
+    def values(self) -> dict:
+        return {name: field.read() for name, field in self._fields.items()}
+
+    def show(self, values: dict) -> None:
+        """Show ``values``; a parameter that is not among them gets its default."""
+        self._showing = True
+        try:
+            for name, field in self._fields.items():
+                field.write(values.get(name, field.default))
+        finally:
+            self._showing = False
+
+    def defaults(self) -> dict:
+        return {name: field.default for name, field in self._fields.items()}
+
+    def _changed(self, *_arguments) -> None:
+        if not self._showing:
+            self._on_changed()
+
+
+class _NumberField:
+    """A spin box or slider. Whole numbers stay whole."""
+
+    def __init__(self, widget, description: dict) -> None:
+        self._widget, self.default, self._type = widget, description["default"], type(description["default"])
+        if self._type is float:
+            widget.decimals = 2
+            widget.singleStep = 0.1
+        low, high = description["minimum"], description["maximum"]
+        widget.minimum = self._type(low if low is not None else 0)
+        widget.maximum = self._type(high if high is not None else 100_000)
+        widget.value = self.default
+
+    def connect(self, slot) -> None:
+        signal = "valueChanged(int)" if self._widget.inherits("QSpinBox") else "valueChanged(double)"
+        self._widget.connect(signal, slot)
+
+    def read(self):
+        return self._type(self._widget.value)
+
+    def write(self, value) -> None:
+        self._widget.value = self._type(value)
+
+
+class _ChoiceField:
+    def __init__(self, widget, description: dict) -> None:
+        self._widget, self.default = widget, description["default"]
+        self._choices = list(description["choices"])
+        shown = [widget.itemText(index) for index in range(widget.count)]
+        if len(shown) != len(self._choices):  # a .ui file may give friendlier words, in the same order
+            widget.clear()
+            widget.addItems(self._choices)
+        self.write(self.default)
+
+    def connect(self, slot) -> None:
+        self._widget.connect("currentIndexChanged(int)", slot)
+
+    def read(self) -> str:
+        return self._choices[self._widget.currentIndex]
+
+    def write(self, value: str) -> None:
+        self._widget.currentIndex = self._choices.index(value) if value in self._choices else 0
+
+
+class _SwitchField:
+    def __init__(self, widget, description: dict) -> None:
+        self._widget, self.default = widget, description["default"]
+        widget.checked = self.default
+
+    def connect(self, slot) -> None:
+        self._widget.connect("toggled(bool)", slot)
+
+    def read(self) -> bool:
+        return bool(self._widget.checked)
+
+    def write(self, value) -> None:
+        self._widget.checked = bool(value)
+
+
+class _TextField:
+    def __init__(self, widget, description: dict) -> None:
+        self._widget, self.default = widget, description["default"]
+        widget.text = self.default
+
+    def connect(self, slot) -> None:
+        self._widget.connect("textChanged(QString)", slot)
+
+    def read(self) -> str:
+        return self._widget.text
+
+    def write(self, value) -> None:
+        self._widget.text = str(value)
+
+
+def _field(widget, description: dict):
+    if description["choices"]:
+        return _ChoiceField(widget, description)
+    return {"bool": _SwitchField, "int": _NumberField, "float": _NumberField}.get(description["type"], _TextField)(
+        widget, description
+    )
+
+
+def _made_widgets(descriptions: list[dict]):
+    """A widget with a form, advanced parameters folded, and the widgets by parameter name."""
+    outer = qt.QWidget()
+    form = qt.QFormLayout(outer)
+    form.setContentsMargins(0, 0, 0, 0)
+    advanced = ctk.ctkCollapsibleButton()
+    advanced.text = _("Advanced")
+    advanced.collapsed = True
+    advanced_form = qt.QFormLayout(advanced)
+    widgets = {}
+    for description in descriptions:
+        widget = _made_widget(description)
+        widget.toolTip = _tool_tip(description)
+        widgets[description["name"]] = widget
+        (advanced_form if description["advanced"] else form).addRow(_row_label(description), widget)
+    if any(description["advanced"] for description in descriptions):
+        form.addRow(advanced)
+    else:
+        advanced.deleteLater()
+    return outer, widgets
+
+
+def _made_widget(description: dict):
+    if description["choices"]:
+        return qt.QComboBox()
+    if description["type"] == "bool":
+        return qt.QCheckBox()
+    if description["type"] == "int":
+        return qt.QSpinBox()
+    if description["type"] == "float":
+        return ctk.ctkSliderWidget()
+    return qt.QLineEdit()
+
+
+def _row_label(description: dict) -> str:
+    unit = description["unit"]
+    return f"{description['label']} ({unit}):" if unit else f"{description['label']}:"
+
+
+def _tool_tip(description: dict) -> str:
+    return _("{help} Default: {default}.").format(
+        help=description["help"], default=" ".join(filter(None, [str(description["default"]), description["unit"]]))
+    )

@@ -1,0 +1,99 @@
+"""What a registration panel remembers: saved with the scene and bound to the widgets of the same name."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Union
+
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTransformNode,
+)
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+
+class Alignment(enum.Enum):
+    """How the images are brought together before the model runs; values as in ``regnet.align.ALIGNMENTS``."""
+
+    AFFINE = "affine"
+    RIGID = "rigid"
+    MOMENTS = "moments"
+    CENTRES = "centres"
+    NONE = "none"
+
+    def label(self) -> str:
+        return {
+            Alignment.AFFINE: _("Affine"),
+            Alignment.RIGID: _("Rigid"),
+            Alignment.MOMENTS: _("Centres of mass"),
+            Alignment.CENTRES: _("Centres of the volumes"),
+            Alignment.NONE: _("None (already aligned)"),
+        }[self]
+
+
+class Refinement(enum.Enum):
+    """Whether the model's result is improved on this very pair."""
+
+    AUTO = "auto"
+    OFF = "off"
+    STEPS = "steps"
+
+    def label(self) -> str:
+        return {
+            Refinement.AUTO: _("Automatic"),
+            Refinement.OFF: _("Off"),
+            Refinement.STEPS: _("Number of steps"),
+        }[self]
+
+
+class Device(enum.Enum):
+    """Where the computation runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+    def label(self) -> str:
+        return {
+            Device.AUTO: _("Automatic"),
+            Device.CPU: _("Processor (CPU)"),
+            Device.CUDA: _("NVIDIA graphics card (CUDA)"),
+            Device.MPS: _("Apple graphics (MPS)"),
+        }[self]
+
+
+Labels = Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]  # noqa: UP007 - Slicer looks for Union
+"""Where an image counts. Slicer needs the None to store that there is none."""
+
+
+@parameterNodeWrapper
+class PanelParameterNode:
+    """Names are those of the widgets' ``SlicerParameterName``.
+
+    ``model`` and ``modelParameters`` (JSON: model name -> its parameters) are bound by the panel itself, because the
+    widgets for them depend on the model.
+    """
+
+    fixedVolume: vtkMRMLScalarVolumeNode
+    movingVolume: vtkMRMLScalarVolumeNode
+    fixedMask: Labels
+    movingMask: Labels
+    model: str = ""
+    modelParameters: str = "{}"
+    alignment: Alignment = Alignment.AFFINE
+    refinement: Refinement = Refinement.AUTO
+    refineSteps: Annotated[int, WithinRange(1, 1000)] = 50
+    device: Device = Device.AUTO
+    seed: Annotated[int, WithinRange(0, 1000000)] = 0
+    resultTransform: vtkMRMLTransformNode
+    applyToMoving: bool = True
+    createVolume: bool = False
+    outputVolume: vtkMRMLScalarVolumeNode
+
+    def refine_option(self) -> str | int:
+        """The core's ``refine``: "auto", "off" or a number of steps."""
+        return self.refineSteps if self.refinement is Refinement.STEPS else self.refinement.value

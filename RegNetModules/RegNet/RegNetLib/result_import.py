@@ -1,0 +1,114 @@
+"""A finished registration becomes nodes: one transform, and a resampled volume where that was asked for.
+
+Everything that can fail is done before the first node is touched; if the rest fails, the scene is put back as it was.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from . import conversion
+
+FIXED, MOVING = "spatialRegistrationFixed", "spatialRegistrationMoving"
+"""The node references that Slicer's registration modules share."""
+RESULT_PARENT = "RegNetMovingParent"
+"""Node reference to the transform that the moving volume had before the result replaced it."""
+REPORT = "RegNet.Report"
+"""Attribute that keeps the numbers of the run with the result."""
+
+
+def is_own_result(transform, volume) -> bool:
+    """Whether ``transform`` is the result of a run of RegNet with ``volume`` as the moving one."""
+    return bool(transform.GetAttribute(REPORT)) and transform.GetNodeReference(MOVING) is volume
+
+
+class ResultImporter:
+    """Turns the result of one run into nodes. Made when the run starts, so that it knows what the run was about."""
+
+    def __init__(self, parameters, moving_parent, model_title: str) -> None:
+        self._parameters = parameters
+        self._fixed_id = parameters.fixedVolume.GetID()
+        self._moving_id = parameters.movingVolume.GetID()
+        self._parent_id = moving_parent.GetID() if moving_parent is not None else ""
+        self._title = model_title
+
+    def load(self, result: dict, folder):
+        """Take over what the worker sent and return the transform node.
+
+        Raises:
+            ValueError: the inputs are gone, with one sentence for the user.
+        """
+        fixed, moving = self._node(self._fixed_id), self._node(self._moving_id)
+        if fixed is None or moving is None:
+            raise ValueError(_("the fixed or the moving volume was removed meanwhile"))
+        pull = conversion.into_own_coordinates(_pull(result, folder), self._node(self._parent_id))
+        warped = self._warped(result, folder, moving) if self._parameters.createVolume else None
+        added = []
+        try:
+            transform = self._fill_transform(pull, result, fixed, moving, added)
+            if warped is not None:
+                self._fill_volume(warped, fixed, moving, added)
+        except Exception:
+            for node in added:
+                slicer.mrmlScene.RemoveNode(node)
+            raise
+        self._parameters.resultTransform = transform
+        if self._parameters.applyToMoving:
+            moving.SetAndObserveTransformNodeID(transform.GetID())
+        return transform
+
+    def _node(self, identity: str):
+        return slicer.mrmlScene.GetNodeByID(identity) if identity else None
+
+    def _fill_transform(self, pull, result: dict, fixed, moving, added: list):
+        node = self._parameters.resultTransform
+        if node is None:
+            name = _("{moving} to {fixed} ({model})").format(
+                moving=moving.GetName(), fixed=fixed.GetName(), model=self._title
+            )
+            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", slicer.mrmlScene.GenerateUniqueName(name))
+            added.append(node)
+        node.SetAndObserveTransformNodeID(None)  # the result speaks of the world
+        node.SetAndObserveTransformFromParent(pull)
+        node.SetNodeReferenceID(FIXED, fixed.GetID())
+        node.SetNodeReferenceID(MOVING, moving.GetID())
+        node.SetNodeReferenceID(RESULT_PARENT, self._parent_id or None)
+        node.SetAttribute(REPORT, json.dumps(result.get("report", {})))
+        node.CreateDefaultDisplayNodes()
+        return node
+
+    def _warped(self, result: dict, folder, moving):
+        """The resampled image, in the moving volume's own type of number."""
+        array = folder.load(result["warped"]["file"])
+        kind = slicer.util.arrayFromVolume(moving).dtype
+        if np.issubdtype(kind, np.integer):
+            limits = np.iinfo(kind)
+            array = np.clip(np.rint(array), limits.min, limits.max)
+        return array.reshape(array.shape[-3:]).astype(kind), result["warped"]["index_to_world"]
+
+    def _fill_volume(self, warped, fixed, moving, added: list) -> None:
+        node = self._parameters.outputVolume
+        if node is None:
+            name = _("{moving} on {fixed}").format(moving=moving.GetName(), fixed=fixed.GetName())
+            node = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(name)
+            )
+            added.append(node)
+        node.SetAndObserveTransformNodeID(None)
+        conversion.set_volume(node, *warped)
+        if node.GetDisplayNode() is None:
+            node.CreateDefaultDisplayNodes()
+        if moving.GetDisplayNode() is not None:
+            node.GetDisplayNode().CopyContent(moving.GetDisplayNode())
+        self._parameters.outputVolume = node
+
+
+def _pull(result: dict, folder):
+    field = result.get("displacement")
+    if not field:
+        return conversion.pull_transform(result["affine"])
+    return conversion.pull_transform(result["affine"], folder.load(field["file"]), field["index_to_world"])

@@ -1,0 +1,172 @@
+"""Looking at a result: fade, live checkerboard, live difference, before and after, in linked slice views."""
+
+from __future__ import annotations
+
+import slicer
+
+from .live_composite import Checkerboard, Difference, LiveComposite
+from .result_import import FIXED, MOVING, RESULT_PARENT
+from .slice_views import slice_views
+
+FADE, CHECKERBOARD, DIFFERENCE = "fade", "checkerboard", "difference"
+
+
+class ReviewSection:
+    """Binds the Review section's widgets to the slice views.
+
+    Composites are in the views only while the panel is open: :meth:`suspend` plugs the views' own images back in.
+
+    Args:
+        ui: the panel's widgets.
+        get_parameters: gives the panel's parameter node, or None between scenes.
+    """
+
+    def __init__(self, ui, get_parameters) -> None:
+        self._ui, self._get_parameters = ui, get_parameters
+        self._composites: list[LiveComposite] = []
+        self._boards: list[tuple[Checkerboard, object]] = []
+        self._showing = False
+        self._connections = [
+            (ui.fadeButton, "clicked()", self._apply_mode),
+            (ui.checkerboardButton, "clicked()", self._apply_mode),
+            (ui.differenceButton, "clicked()", self._apply_mode),
+            (ui.fadeSlider, "valueChanged(double)", self._on_fade),
+            (ui.tileSlider, "valueChanged(double)", self._on_tile),
+            (ui.afterCheckBox, "toggled(bool)", self._on_after),
+            (ui.linkCheckBox, "toggled(bool)", self._on_link),
+            (ui.gridCheckBox, "toggled(bool)", self._on_grid),
+            (ui.showPairButton, "clicked()", self.show_pair),
+        ]
+        for widget, signal, slot in self._connections:
+            widget.connect(signal, slot)
+        self.refresh()
+
+    def close(self) -> None:
+        self.suspend()
+        for widget, signal, slot in self._connections:
+            widget.disconnect(signal, slot)
+        self._connections = []
+
+    def mode(self) -> str:
+        if self._ui.checkerboardButton.checked:
+            return CHECKERBOARD
+        return DIFFERENCE if self._ui.differenceButton.checked else FADE
+
+    def show_result(self, transform) -> None:
+        """Put a new result into the slice views: fixed below, moving above, views linked."""
+        self._show_checked(self._ui.afterCheckBox, True)
+        self.refresh()
+        self.show_pair()
+        if self._ui.gridCheckBox.checked:
+            self._on_grid(True)
+
+    def show_pair(self) -> None:
+        """Fixed volume in the background, moving volume in the foreground, everything in view."""
+        fixed, moving = self._pair()
+        if fixed is None or moving is None:
+            return
+        slicer.util.setSliceViewerLayers(fixed, moving, None, self._ui.fadeSlider.value)
+        slicer.util.resetSliceViews()
+        self._on_link(self._ui.linkCheckBox.checked)
+        self._apply_mode()
+
+    def resume(self) -> None:
+        """Show again what :meth:`suspend` took away."""
+        self.refresh()
+        self._apply_mode()
+
+    def suspend(self) -> None:
+        """Give the slice views their own images back."""
+        for composite in self._composites:
+            composite.remove()
+        self._composites, self._boards = [], []
+
+    def refresh(self) -> None:
+        """Enable what makes sense for the present pair and result."""
+        fixed, moving = self._pair()
+        result = self._result()
+        self._ui.reviewSection.enabled = fixed is not None and moving is not None
+        self._ui.afterCheckBox.enabled = self._can_be_toggled(result)
+        self._ui.gridCheckBox.enabled = result is not None
+        if self._can_be_toggled(result):
+            applied = result.GetNodeReference(MOVING).GetTransformNodeID() == result.GetID()
+            self._show_checked(self._ui.afterCheckBox, applied)
+        mode = self.mode()
+        for widget in (self._ui.fadeLabel, self._ui.fadeSlider):
+            widget.visible = mode == FADE
+        for widget in (self._ui.tileLabel, self._ui.tileSlider):
+            widget.visible = mode == CHECKERBOARD
+
+    def _result(self):
+        parameters = self._get_parameters()
+        return parameters.resultTransform if parameters is not None else None
+
+    def _pair(self):
+        """The volumes to compare: the resampled volume stands for the moving one where that was not transformed."""
+        parameters = self._get_parameters()
+        if parameters is None:
+            return None, None
+        moving = parameters.movingVolume
+        resampled = parameters.outputVolume
+        if resampled is not None and parameters.createVolume and not parameters.applyToMoving:
+            moving = resampled
+        return parameters.fixedVolume, moving
+
+    @staticmethod
+    def _can_be_toggled(result) -> bool:
+        """Before and after differ by the moving volume's transform, so a result must know its volumes."""
+        return result is not None and None not in (result.GetNodeReference(FIXED), result.GetNodeReference(MOVING))
+
+    def _apply_mode(self) -> None:
+        self.suspend()
+        self.refresh()
+        fixed, moving = self._pair()
+        if self.mode() == FADE or fixed is None or moving is None:
+            return
+        for view in slice_views():
+            combine = Difference() if self.mode() == DIFFERENCE else Checkerboard(self._ui.tileSlider.value)
+            if isinstance(combine, Checkerboard):
+                self._boards.append((combine, view))
+            composite = LiveComposite(view, combine)
+            self._composites.append(composite)
+            composite.show()
+
+    def _on_fade(self, opacity: float) -> None:
+        for view in slice_views():
+            view.composite_node.SetForegroundOpacity(opacity)
+
+    def _on_tile(self, millimetres: float) -> None:
+        for board, view in self._boards:
+            board.set_tile(millimetres, view.slice_node)
+            view.schedule_render()
+
+    def _on_link(self, linked: bool) -> None:
+        for view in slice_views():
+            view.composite_node.SetLinkedControl(int(linked))
+            view.composite_node.SetHotLinkedControl(int(linked))
+
+    def _on_after(self, after: bool) -> None:
+        """Put the moving volume under the result, or back to where it was before."""
+        result = self._result()
+        if self._showing or not self._can_be_toggled(result):
+            return
+        place = result if after else result.GetNodeReference(RESULT_PARENT)
+        result.GetNodeReference(MOVING).SetAndObserveTransformNodeID(place.GetID() if place is not None else None)
+
+    def _on_grid(self, visible: bool) -> None:
+        """Draw the deformation as a grid in the slice views, with Slicer's own transform display."""
+        result = self._result()
+        if result is None:
+            return
+        result.CreateDefaultDisplayNodes()
+        display = result.GetDisplayNode()
+        display.SetVisualizationMode(slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GRID)
+        display.SetVisibility2D(bool(visible))
+        display.SetVisibility(bool(visible))
+
+    def _show_checked(self, box, checked: bool) -> None:
+        self._showing = True
+        try:
+            box.checked = checked
+        finally:
+            self._showing = False

@@ -1,0 +1,53 @@
+"""The demo pair, for the Sample Data module and for the panels' own button. Local files: nothing is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+_HERE = Path(__file__).resolve()
+_FOLDERS = (_HERE.parent.parent / "Resources" / "Demo", _HERE.parents[3] / "Resources" / "Demo")
+"""Installed beside the modules' resources, or in the source tree."""
+FIXED_NAME, MOVING_NAME = "RegNet demo: patient", "RegNet demo: atlas"
+FILES = {FIXED_NAME: "patient_T1.nii.gz", MOVING_NAME: "atlas_T1.nii.gz"}
+
+
+def demo_folder() -> Path | None:
+    """Where the demo pair lies, None where it was not installed."""
+    for folder in _FOLDERS:
+        if all((folder / name).is_file() for name in FILES.values()):
+            return folder
+    return None
+
+
+def load_demo_pair(source=None) -> list:
+    """Load the demo pair: [patient (fixed), atlas (moving)]."""
+    folder = demo_folder()
+    if folder is None:
+        raise FileNotFoundError(_("The demo pair is not part of this installation."))
+    return [
+        slicer.util.loadVolume(str(folder / file_name), {"name": name, "show": False})
+        for name, file_name in FILES.items()
+    ]
+
+
+def register_sample_data() -> None:
+    """Offer the demo pair in the Sample Data module, where that module exists."""
+    try:
+        import SampleData
+    except ImportError:
+        return
+    folder = demo_folder()
+    if folder is None:
+        return
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="RegNet",
+        sampleName="RegNetDemoPair",
+        uris=[(folder / name).as_uri() for name in FILES.values()],
+        fileNames=list(FILES.values()),
+        nodeNames=list(FILES),
+        thumbnailFileName=str(_HERE.parent.parent / "Resources" / "Icons" / "RegNetDemoPair.png"),
+        customDownloader=load_demo_pair,
+    )

@@ -1,0 +1,91 @@
+"""Initial alignment: nothing, centres, centres of mass, rigid, affine. Any modality, multi-resolution, no weights.
+
+The similarity is the normalised mutual information of Studholme et al. (1999), from a joint histogram with linear
+Parzen windows, over a jittered lattice of points of the fixed image. It is searched widely first (rotations to 40
+degrees about every axis, from several translations), then the best few candidates are optimised side by side.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import InputError
+from .events import Events
+
+if TYPE_CHECKING:
+    from .image import Image
+    from .transform import Affine
+
+ALIGNMENTS = ("none", "centres", "moments", "rigid", "affine")
+SEARCH_DEGREES = (-40.0, -20.0, 0.0, 20.0, 40.0)
+CANDIDATES = 6
+LEVELS_PER_EXTENT = (26, 52, 104)
+"""Steps of the three levels over the larger image's longest side: 8, 4 and 2 mm for a head of 208 mm."""
+
+
+def align(
+    fixed: Image,
+    moving: Image,
+    method: str = "affine",
+    *,
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    events: Events | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Affine:
+    """The linear transform, fixed to moving points in LPS mm, that brings the images roughly together.
+
+    Args:
+        fixed, moving: one-channel images of the same dimension.
+        method: one of :data:`ALIGNMENTS`; ``moments`` matches the centres of mass of the intensities.
+        fixed_mask, moving_mask: non-zero where the images may be compared.
+
+    Raises:
+        InputError: an unknown method, or a mask or overlap that leaves nothing to compare.
+    """
+    from .align_search import AlignmentProblem
+    from .transform import Affine
+
+    if method not in ALIGNMENTS:
+        raise InputError(f"There is no alignment named {method!r}; choose from {', '.join(ALIGNMENTS)}.")
+    events = events or Events()
+    if method == "none":
+        return Affine.identity(fixed.ndim)
+    if method == "centres":
+        return Affine(_shift(moving.grid.center() - fixed.grid.center()), fixed.ndim)
+    if method == "moments":
+        return Affine(_shift(center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask)), fixed.ndim)
+    problem = AlignmentProblem(fixed, moving, fixed_mask, moving_mask, device=device, seed=seed)
+    starts = [
+        np.zeros(3),
+        moving.grid.center() - fixed.grid.center(),
+        center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask),
+    ]
+    return Affine(problem.solve(starts, affine=method == "affine", events=events), fixed.ndim)
+
+
+def center_of_mass(image: Image, mask: Image | None = None) -> np.ndarray:
+    """World position of the intensity-weighted centre, (3,), intensities counted from the 5th percentile up."""
+    import torch
+
+    from .image import apply_matrix, percentiles
+
+    values = image.data[0].float()
+    values = (values - percentiles(values, (5.0,))[0]).clamp_(min=0)
+    if mask is not None:
+        values = values * (mask.resample(image.grid, labels=True).data[0] > 0)
+    total = float(values.sum(dtype=torch.float64))
+    if total <= 0:
+        return image.grid.center()
+    sums = [values.sum(dim=[a for a in range(3) if a != axis], dtype=torch.float64) for axis in (2, 1, 0)]
+    index = [float((line * torch.arange(len(line))).sum()) / total for line in sums]
+    return apply_matrix(image.index_to_world, np.array([index]))[0]
+
+
+def _shift(vector: np.ndarray) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, 3] = vector
+    return matrix

@@ -1,0 +1,205 @@
+"""The search behind ``align``: many candidate transforms at once, as one batch of 4x4 matrices."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import spatial
+from .align import CANDIDATES, LEVELS_PER_EXTENT, SEARCH_DEGREES
+from .errors import InputError
+from .events import Events
+from .image import Image, apply_matrix
+from .losses.nmi import normalized_mutual_information
+
+SEARCH_POINTS, LEVEL_POINTS = 3000, (6000, 24000, 60000)
+LEAST_OVERLAP = 0.2
+
+
+class Level:
+    """Both images at one resolution: sample points of the fixed image with their values, and the moving image."""
+
+    def __init__(self, problem: AlignmentProblem, step: float, points: int) -> None:
+        device = problem.device
+        fixed = _reduced(problem.fixed, step)
+        self.moving = _reduced(problem.moving, step)
+        self.volume = self.moving.data[None].to(device)
+        self.world_to_index = torch.from_numpy(self.moving.grid.world_to_index).to(device)
+        self.size = torch.tensor(self.moving.grid.shape, device=device, dtype=torch.float32).view(1, 3, 1)
+        where, values = _points(fixed, problem.fixed_mask, points, problem.generator)
+        self.points = torch.from_numpy((where - problem.center).T.astype(np.float32)).to(device)
+        self.values = torch.from_numpy(values).to(device)
+        mask = problem.moving_mask
+        self.mask = None if mask is None else mask.resample(self.moving.grid, labels=True).data[None].float().to(device)
+
+    def similarity(self, matrices: Tensor, center: Tensor, bins: int = 32) -> Tensor:
+        """NMI of each of (B, 4, 4) ``matrices``, which take points relative to ``center`` to the moving world."""
+        to_index = (self.world_to_index @ matrices).float()
+        index = torch.matmul(to_index[:, :3, :3], self.points) + to_index[:, :3, 3:]
+        index = index.flip(1)
+        lattice = index.view(index.shape[0], 3, 1, 1, -1)
+        moved = spatial.sample(self.volume, lattice, padding="border")[:, 0, 0, 0]
+        slack = torch.minimum(index + 0.5, self.size - 0.5 - index).amin(dim=1)
+        weight = slack.detach().clamp(0.0, 1.0)
+        if self.mask is not None:
+            weight = weight * spatial.sample(self.mask, lattice.detach())[:, 0, 0, 0]
+        overlap = weight.mean(dim=1)
+        value = normalized_mutual_information(self.values.expand_as(moved), moved, weight, bins)
+        # A sliver of overlap can look perfect by chance: below the least overlap the value is pulled down steeply.
+        return value - (LEAST_OVERLAP - overlap).clamp(min=0.0) * 10.0
+
+
+class AlignmentProblem:
+    """Finds the linear transform of two images. Positions are kept relative to the fixed image's middle."""
+
+    def __init__(
+        self,
+        fixed: Image,
+        moving: Image,
+        fixed_mask: Image | None,
+        moving_mask: Image | None,
+        *,
+        device: str,
+        seed: int,
+    ) -> None:
+        self.fixed, self.moving = fixed.normalized(), moving.normalized()
+        self.fixed_mask, self.moving_mask = fixed_mask, moving_mask
+        self.device = torch.device(device)
+        self.generator = np.random.default_rng(seed)
+        self.center = fixed.grid.center()
+        extents = [(np.array(image.grid.size) - 1) * image.spacing for image in (fixed, moving)]
+        self.extent = float(max(extent.max() for extent in extents))
+        self.radius = float(np.linalg.norm(extents[0])) / 4
+        self.planar = fixed.ndim == 2
+
+    def solve(self, starts: list[np.ndarray], *, affine: bool, events: Events) -> np.ndarray:
+        """The best 4x4 matrix, fixed world to moving world, starting from each translation in ``starts``."""
+        coarse, middle, fine = (
+            Level(self, self.extent / steps, points)
+            for steps, points in zip(LEVELS_PER_EXTENT, LEVEL_POINTS, strict=True)
+        )
+        with torch.no_grad():
+            candidates = self._search(coarse, starts, events)
+        scale = self.extent / LEVELS_PER_EXTENT[0]
+        poses = self._optimise(coarse, candidates, "rigid", 40, scale, events, 0.15, 0.4)
+        poses = self._optimise(middle, poses[:2], "rigid", 25, scale / 4, events, 0.4, 0.55)[:1]
+        if affine:
+            poses = self._optimise(middle, poses, "affine", 50, scale / 4, events, 0.55, 0.75)
+        poses = self._optimise(fine, poses, "affine" if affine else "rigid", 40, scale / 10, events, 0.75, 1.0)
+        to_center = np.eye(4)
+        to_center[:3, 3] = -self.center
+        return poses[0].cpu().numpy() @ to_center
+
+    def _search(self, level: Level, starts: list[np.ndarray], events: Events) -> Tensor:
+        """The most similar of many rotations and translations, each unlike the others, (n, 4, 4)."""
+        degrees = (0.0,) if self.planar else SEARCH_DEGREES
+        rotations = [_rotation(*angles) for angles in itertools.product(degrees, degrees, SEARCH_DEGREES)]
+        matrices = []
+        for rotation, start in itertools.product(rotations, starts):
+            pose = np.eye(4)
+            pose[:3, :3] = rotation
+            pose[:3, 3] = self.center + start
+            matrices.append(pose)
+        poses = torch.from_numpy(np.stack(matrices)).to(self.device)
+        values = []
+        for number, chunk in enumerate(poses.split(32)):
+            values.append(level.similarity(chunk, None, bins=16))
+            events.progress(0.15 * (number + 1) * 32 / len(poses))
+        values = torch.cat(values)
+        if not torch.isfinite(values).any() or float(values.max()) < -0.5:
+            raise InputError("The images have nothing to compare: no overlap in space, or masks that exclude everything.")
+        return poses[values.argsort(descending=True)[:CANDIDATES]]
+
+    def _optimise(
+        self,
+        level: Level,
+        poses: Tensor,
+        kind: str,
+        iterations: int,
+        step: float,
+        events: Events,
+        low: float,
+        high: float,
+    ) -> Tensor:
+        """Improve each pose by Adam in units of millimetres at the rim; best first."""
+        free = torch.zeros(len(poses), 12, dtype=torch.float64, device=self.device, requires_grad=True)
+        optimiser = torch.optim.Adam([free], lr=step, betas=(0.8, 0.95))
+        usable = torch.from_numpy(_degrees_of_freedom(kind, self.planar)).to(self.device)
+        best = torch.full((len(poses),), -math.inf, device=self.device)
+        kept = poses.clone()
+        for number in range(iterations + 1):
+            matrices = poses @ self._increment(free * usable, kind)
+            value = level.similarity(matrices, None)
+            with torch.no_grad():
+                better = value > best
+                best = torch.where(better, value.detach(), best)
+                kept[better] = matrices.detach()[better]
+            if number == iterations:
+                break
+            for group in optimiser.param_groups:
+                group["lr"] = step * (0.5 * (1 + math.cos(math.pi * number / iterations)) * 0.95 + 0.05)
+            optimiser.zero_grad()
+            (-value.sum()).backward()
+            optimiser.step()
+            events.progress(low + (high - low) * (number + 1) / iterations)
+        return kept[best.argsort(descending=True)]
+
+    def _increment(self, free: Tensor, kind: str) -> Tensor:
+        """(B, 12) millimetres at the rim to (B, 4, 4): translation, then a rotation or a general linear map."""
+        batch = free.shape[0]
+        generator = torch.zeros(batch, 4, 4, dtype=free.dtype, device=free.device)
+        linear = free[:, 3:].view(batch, 3, 3) / self.radius
+        if kind == "rigid":
+            linear = linear - linear.transpose(1, 2)
+        generator[:, :3, :3] = linear
+        generator[:, :3, 3] = free[:, :3]
+        return torch.linalg.matrix_exp(generator)
+
+
+def _degrees_of_freedom(kind: str, planar: bool) -> np.ndarray:
+    """Which of the 12 parameters may move: a rigid map needs one of each skew pair, a planar one stays in x, y."""
+    linear = np.triu(np.ones((3, 3)), 1) if kind == "rigid" else np.ones((3, 3))
+    shift = np.ones(3)
+    if planar:
+        linear[2, :] = linear[:, 2] = 0
+        shift[2] = 0
+    return np.concatenate([shift, linear.ravel()])
+
+
+def _rotation(x: float, y: float, z: float) -> np.ndarray:
+    a, b, c = np.deg2rad([x, y, z])
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def _reduced(image: Image, step: float) -> Image:
+    """The image smoothed and resampled to a spacing of about ``step`` mm, never finer than it is."""
+    grid = image.grid.with_spacing(np.maximum(image.spacing, step))
+    ratio = [(old - 1) / (new - 1) if new > 1 else 1.0 for old, new in zip(image.grid.shape, grid.shape, strict=True)]
+    sigmas = [0.42 * math.sqrt(r * r - 1) if r > 1.01 else 0.0 for r in ratio]
+    smooth = spatial.gaussian(image.data[None], sigmas)
+    return Image(spatial.resize(smooth, grid.shape)[0], grid.index_to_world, image.ndim)
+
+
+def _points(
+    image: Image, mask: Image | None, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most ``count`` world points (N, 3) on the image's lattice, and its values there, evenly spread."""
+    values = image.data[0].numpy().ravel()
+    allowed = np.arange(values.size)
+    if mask is not None:
+        allowed = allowed[mask.resample(image.grid, labels=True).data[0].numpy().ravel() > 0]
+        if allowed.size < 16:
+            raise InputError("The fixed mask leaves nothing to compare; give a mask that covers part of the fixed image.")
+    if allowed.size > count:
+        # One random member of each of ``count`` consecutive runs: even cover without a lattice's aliasing.
+        edges = np.linspace(0, allowed.size, count + 1)
+        allowed = allowed[(edges[:-1] + generator.random(count) * np.diff(edges)).astype(int)]
+    k, j, i = np.unravel_index(allowed, image.grid.shape)
+    return apply_matrix(image.index_to_world, np.stack([i, j, k], axis=1).astype(np.float64)), values[allowed]

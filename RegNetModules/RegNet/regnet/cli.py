@@ -1,0 +1,256 @@
+"""The command line: ``regnet register | align | warp | evaluate | models | demo``.
+
+Whatever takes long to import is imported inside the commands, so that ``regnet --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._version import __version__
+from .cli_console import guarded, print_json, print_table, progress, report_rows
+
+app = typer.Typer(
+    name="regnet",
+    help="Register medical images: find the transform that brings a moving image onto a fixed one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+FixedImage = Annotated[Path, typer.Argument(metavar="FIXED", help="Image to register to: a file or a DICOM folder.")]
+MovingImage = Annotated[Path, typer.Argument(metavar="MOVING", help="Image to bring onto the fixed one.")]
+Model = Annotated[str, typer.Option(help="Registration model; `regnet models` lists them.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+FixedMask = Annotated[Path | None, typer.Option(help="Where the fixed image may be compared (non-zero).")]
+MovingMask = Annotated[Path | None, typer.Option(help="Where the moving image may be compared (non-zero).")]
+Align = Annotated[str, typer.Option(help="Initial alignment: none, centres, moments, rigid or affine.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"regnet {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@guarded
+def register(
+    fixed: FixedImage,
+    moving: MovingImage,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUTDIR", help="Folder for the results.")],
+    model: Model = "avsm",
+    align: Align = "affine",
+    refine: Annotated[str, typer.Option(help="Improve the result on this pair: auto, off or a number of steps.")] = "auto",
+    fixed_mask: FixedMask = None,
+    moving_mask: MovingMask = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("--parameters", "-p", metavar="KEY=VALUE", help="A parameter of the model.")
+    ] = None,
+    memory: Annotated[float | None, typer.Option(metavar="MB", help="Memory to stay within, in MB.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Register MOVING to FIXED; writes transform.h5, warped.nii.gz, report.json and report.html to OUTDIR."""
+    from . import cli_work as work
+    from .models import get_info, get_parameters
+
+    values = work.parse_parameters(parameters or [])
+    steps = work.parse_refine(refine)
+    get_info(model)
+    get_parameters(model).from_dict(values)
+    with work.staged_folder(output, work.RESULT_FILES) as folder, progress(quiet) as events:
+        from .image import Image
+        from .register import register as run
+
+        images = [Image.read(path) for path in (fixed, moving)]
+        masks = [None if path is None else Image.read(path, labels=True) for path in (fixed_mask, moving_mask)]
+        result = run(
+            *images,
+            model=model,
+            align=align,
+            refine=steps,
+            fixed_mask=masks[0],
+            moving_mask=masks[1],
+            parameters=values,
+            device=device,
+            seed=seed,
+            memory_mb=memory,
+            events=events,
+        )
+        names = {"fixed": fixed.name, "moving": moving.name}
+        report = work.write_results(folder, result, *images, names)
+    if json:
+        print_json({"output": str(output), **report})
+    else:
+        print_table(f"{moving.name} → {fixed.name}", report_rows(report))
+        typer.echo(f"Written to {output}: {', '.join(work.RESULT_FILES)}")
+
+
+@app.command()
+@guarded
+def align(
+    fixed: FixedImage,
+    moving: MovingImage,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Transform file: .h5, .tfm or .mat.")],
+    method: Annotated[str, typer.Option(help="none, centres, moments, rigid or affine.")] = "affine",
+    fixed_mask: FixedMask = None,
+    moving_mask: MovingMask = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Align MOVING to FIXED linearly; writes one ITK transform, fixed to moving points in LPS millimetres."""
+    from . import cli_work as work
+
+    work.check_output(output, (".h5", ".tfm", ".mat", ".txt"))
+    with progress(quiet) as events:
+        from .image import Image
+        from .register import linear
+
+        images = [Image.read(path) for path in (fixed, moving)]
+        masks = [None if path is None else Image.read(path, labels=True) for path in (fixed_mask, moving_mask)]
+        transform = linear(
+            *images, method, fixed_mask=masks[0], moving_mask=masks[1], events=events, device=device, seed=seed
+        )
+        transform.write(output)
+    if json:
+        print_json({"output": str(output), "method": method, "matrix": transform.matrix})
+    else:
+        typer.echo(f"Written: {output}")
+
+
+@app.command()
+@guarded
+def warp(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image or label image to resample.")],
+    reference: Annotated[Path, typer.Option(metavar="R", help="Image whose grid the result gets.")],
+    transform: Annotated[Path, typer.Option(metavar="T", help="Transform, from points of R to points of IMAGE.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Image file to write.")],
+    labels: Annotated[bool, typer.Option("--labels", help="Keep label values: take the nearest voxel.")] = False,
+    inverse: Annotated[bool, typer.Option("--inverse", help="Invert the transform first.")] = False,
+    default: Annotated[float, typer.Option(help="Value outside of IMAGE.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Resample IMAGE onto the grid of R through a transform."""
+    from . import cli_work as work
+    from .files import SUFFIXES
+
+    work.check_output(output, tuple(ending for ending in SUFFIXES if ending not in (".h5", ".tfm", ".txt", ".mat")))
+    from .image import Image
+    from .transform import read_transform
+
+    source = work.read_labels(image) if labels else Image.read(image)
+    grid = Image.read(reference).grid
+    mapping = read_transform(transform)
+    work.require_same_dimension(image=source, reference=grid, transform=mapping)
+    mapping = mapping.inverse() if inverse else mapping
+    source.resample(grid, mapping, labels=labels, default=default).write(output)
+    if json:
+        print_json({"output": str(output), "shape": grid.shape, "spacing": grid.spacing})
+    else:
+        typer.echo(f"Written: {output}")
+
+
+@app.command()
+@guarded
+def evaluate(
+    fixed_labels: Annotated[Path, typer.Option(metavar="F", help="Label image of the fixed image.")],
+    moving_labels: Annotated[Path, typer.Option(metavar="M", help="Label image of the moving image.")],
+    transform: Annotated[Path, typer.Option(metavar="T", help="Transform, fixed to moving points.")],
+    json: Json = False,
+) -> None:
+    """Score a transform by label images: Dice and HD95 per label and mean, folding, SDlogJ."""
+    from . import cli_work as work
+    from .report_numbers import number
+    from .transform import read_transform
+
+    scores = work.evaluate(work.read_labels(fixed_labels), work.read_labels(moving_labels), read_transform(transform))
+    if json:
+        print_json(scores)
+        return
+    rows = [(label, number(s["dice"]), number(s["hd95_mm"])) for label, s in scores["labels"].items()]
+    rows.append(("mean", number(scores["mean"]["dice"]), number(scores["mean"]["hd95_mm"])))
+    print_table("Labels", rows, ("label", "Dice", "HD95 [mm]"))
+    if scores["labels_lost"]:
+        typer.echo(f"{scores['labels_lost']} label(s) vanish under the transform; they count in Dice, not in HD95.")
+    typer.echo(f"Folding {number(scores['folding_percent'])} %   SDlogJ {number(scores['sdlogj'])}")
+
+
+@app.command()
+@guarded
+def models(json: Json = False) -> None:
+    """List the registration models, their papers and their weights."""
+    from .cli_work import describe_models
+
+    found = describe_models()
+    if json:
+        print_json(found)
+        return
+    for entry in found:
+        held = ", ".join(f"{w['variant']} ({w['sha256']})" for w in entry["weights"]) or "none; optimises on each pair"
+        print_table(
+            f"{entry['name']}: {entry['title']}",
+            [
+                ("paper", entry["paper"]),
+                ("dimensions", ", ".join(f"{n}D" for n in entry["dimensions"])),
+                ("modalities", entry["modalities"]),
+                ("transform", entry["transform_kind"]),
+                ("fuses", "yes" if entry["fuses"] else "no"),
+                ("weights", held),
+            ],
+        )
+
+
+@app.command()
+@guarded
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUTDIR", help="Folder for the results.")] = Path(
+        "demo-output"
+    ),
+    data: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder with the demo images.")] = None,
+    model: Model = "avsm",
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Carry an atlas' labels onto a patient's brain with the images that come with RegNet."""
+    from .demo import RESULT_FILES, run_demo
+
+    with progress(quiet) as events:
+        report = run_demo(output, data=data, model=model, seed=seed, device=device, events=events)
+    if json:
+        print_json({"output": str(output), **report})
+    else:
+        print_table("Atlas → patient", report_rows(report))
+        typer.echo(f"Written to {output}: {', '.join(RESULT_FILES)}")
+        typer.echo(f"Look at {output / 'report.html'}")
+
+
+def main() -> None:
+    """Entry point of the ``regnet`` command."""
+    app(prog_name="regnet")
+
+
+if __name__ == "__main__":
+    main()

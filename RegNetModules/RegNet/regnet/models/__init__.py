@@ -1,0 +1,30 @@
+"""The registration models by name. Importable without torch: panels and ``--help`` read only what is said here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from ..errors import ModelError
+from .base import ModelInfo, ParametersBase
+
+MODEL_NAMES: tuple[str, ...] = ("avsm",)
+
+
+def get_model(name: str) -> ModuleType:
+    """The model's module: ``info``, ``Parameters`` and ``predict(pair, parameters, state, config, events)``.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if name not in MODEL_NAMES:
+        raise ModelError(f"There is no model named {name!r}; choose from {', '.join(MODEL_NAMES)}.")
+    return import_module(f".{name}", __name__)
+
+
+def get_info(name: str) -> ModelInfo:
+    return get_model(name).info
+
+
+def get_parameters(name: str) -> type[ParametersBase]:
+    return get_model(name).Parameters

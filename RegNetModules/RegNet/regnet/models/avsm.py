@@ -1,0 +1,95 @@
+"""AVSM: multi-step affine and vector momentum-parameterised stationary velocity field (Shen et al., CVPR 2019).
+
+Without trained weights the model's own parameters are optimised on the pair: the affine map, then the momentum
+field through the smoother and the map equation (``vSVF-opt`` in the paper).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .base import ModelInfo, ParametersBase, parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..events import Events
+    from ..pair import Pair
+
+info = ModelInfo(
+    name="avsm",
+    title="AVSM",
+    summary="Smooth, invertible registration of scans of the same contrast: multi-step affine, then a vector "
+    "momentum-parameterised stationary velocity field.",
+    paper="Networks for Joint Affine and Non-parametric Image Registration, CVPR 2019, arXiv 1903.08811",
+    citation="Z. Shen, X. Han, Z. Xu, M. Niethammer. Networks for Joint Affine and Non-parametric Image Registration. "
+    "CVPR 2019, 4224-4233.",
+    dimensions=(2, 3),
+    modalities="same contrast, any organ; other contrasts with similar edges",
+    transform_kind="dense",
+    fuses=False,
+    variants=("brain",),
+)
+
+
+@dataclass(frozen=True)
+class Parameters(ParametersBase):
+    similarity: str = parameter(
+        "lncc",
+        "Similarity",
+        "What counts as a match: local correlation in one small window, or in several windows at once (mk-lncc, the "
+        "paper's, slower). Change it when intensities differ in slow waves.",
+        choices=("lncc", "mk-lncc"),
+    )
+    regularization: float = parameter(
+        1.0,
+        "Stiffness",
+        "How stiff the deformation is, a factor. Raise it when anatomy looks wobbly, lower it when details stay apart.",
+        minimum=0.1,
+        maximum=10.0,
+    )
+    iterations: int = parameter(
+        30,
+        "Iterations",
+        "Most iterations of the momentum per resolution level; it stops early when nothing improves.",
+        minimum=0,
+        maximum=500,
+    )
+    time_steps: int = parameter(
+        10,
+        "Time steps",
+        "Steps in which the map is carried along the velocity; raised by itself where that would not be stable.",
+        minimum=2,
+        maximum=30,
+    )
+    affine_steps: int = parameter(
+        7,
+        "Affine steps",
+        "Passes of the affine network, each improving the one before; only used with trained weights.",
+        minimum=1,
+        maximum=10,
+        advanced=True,
+    )
+    momentum_steps: int = parameter(
+        2,
+        "Momentum steps",
+        "Velocity fields applied one after the other; two allow larger deformations than one.",
+        minimum=1,
+        maximum=6,
+        advanced=True,
+    )
+
+
+def predict(pair: Pair, parameters: Parameters, state: Any, config: dict[str, Any] | None, events: Events) -> Tensor:
+    """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners. ``state`` None: optimised."""
+    from .avsm_optimise import optimise
+
+    return optimise(pair, parameters, events)
+
+
+def improve_affine(pair: Pair, events: Events) -> Any:
+    """A 4x4 world matrix to apply before the present alignment."""
+    from .avsm_optimise import improve_affine as improve
+
+    return improve(pair, events)

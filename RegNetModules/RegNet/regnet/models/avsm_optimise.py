@@ -1,0 +1,148 @@
+"""AVSM without trained weights: its affine map and its momentum optimised on the pair, coarse to fine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import spatial
+from ..events import Events
+from ..image import Grid
+from ..losses.local_correlation import LocalCorrelation
+from ..networks.smoothing import MultiGaussian, relative_extents
+from ..networks.transport import advect, identity_map, stable_steps
+from ..pair import Pair
+from ..refine import central_differences
+from .avsm import Parameters
+
+AFFINE_FACTOR, AFFINE_ITERATIONS = 4.0, 40
+MOMENTUM_FACTORS = (8.0, 4.0)
+RADIUS = 3
+ENERGY_WEIGHT = 1e-3
+"""Weight of the momentum's energy relative to the force, at stiffness 1."""
+STEP_VOXELS = 0.5
+GAIN = 1e-3
+"""A stage ends when five iterations together gain less than this part of the similarity."""
+
+Force = Callable[[Tensor], tuple[float, Tensor]]
+
+
+def improve_affine(pair: Pair, events: Events) -> np.ndarray:
+    """The world matrix that, applied before the present alignment, raises the local correlation most, 4x4.
+
+    The gradient is that of the composed map ``T o (id + B)``: moments of the force over the grid. Adam takes steps in
+    voxels at the grid's rim, so all twelve entries are of one size.
+    """
+    level = pair.level(AFFINE_FACTOR)
+    similarity = LocalCorrelation(level.fixed, RADIUS, level.fixed_weight)
+    d = len(level.shape)
+    lattice = spatial.identity(level.shape, level.fixed)
+    middle = torch.tensor([(n - 1) / 2 for n in level.shape]).view(1, d, *(1,) * d).to(lattice)
+    reach = float(middle.max())
+    rim = torch.cat([(lattice - middle) / reach, torch.ones_like(lattice[:, :1])], dim=1).flatten(2)[0]
+    matrix = torch.eye(d + 1, dtype=torch.float64)
+    best, best_value = matrix.clone(), -1.0
+    first, second = torch.zeros(d, d + 1), torch.zeros(d, d + 1)
+    for number in range(AFFINE_ITERATIONS):
+        position = (matrix.to(lattice) @ rim)[:d].view_as(lattice) * reach + middle
+        warped = spatial.sample(level.moving, position, padding="border")
+        value, force = similarity.value_and_gradient(warped)
+        if value > best_value:
+            best, best_value = matrix.clone(), value
+        gradient = ((central_differences(warped) * force).flatten(2)[0] @ rim.t()).cpu()
+        first = 0.8 * first + 0.2 * gradient
+        second = 0.95 * second + 0.05 * gradient.square()
+        rate = 0.5 * (1 - number / AFFINE_ITERATIONS) / reach
+        change = torch.zeros(d + 1, d + 1, dtype=torch.float64)
+        change[:d] = rate * (first / (1 - 0.8 ** (number + 1))) / ((second / (1 - 0.95 ** (number + 1))).sqrt() + 1e-12)
+        matrix = matrix @ torch.linalg.matrix_exp(change)
+        events.progress((number + 1) / AFFINE_ITERATIONS, f"similarity {value:.4f}")
+    return _to_world(best.numpy(), level.grid, reach, d)
+
+
+def _to_world(rim_matrix: np.ndarray, grid: Grid, reach: float, d: int) -> np.ndarray:
+    """A matrix on rim coordinates (array order) as a matrix on world points."""
+    to_rim = np.eye(4)
+    for axis in range(d):
+        n = grid.shape[3 - d + axis]
+        to_rim[axis, axis] = 1.0 / reach
+        to_rim[axis, 3] = -(n - 1) / 2 / reach
+    in_rim = np.eye(4)
+    in_rim[:d, :d], in_rim[:d, 3] = rim_matrix[:d, :d], rim_matrix[:d, d]
+    order = np.eye(4)
+    order[:d, :d] = np.eye(d)[::-1]
+    index = order @ np.linalg.inv(to_rim) @ in_rim @ to_rim @ order
+    return grid.index_to_world @ index @ np.linalg.inv(grid.index_to_world)
+
+
+def optimise(pair: Pair, parameters: Parameters, events: Events) -> Tensor:
+    """Momentum fields one after the other, each through ``v = K m`` and the map equation; displacement in voxels."""
+    stages = [MOMENTUM_FACTORS[min(n, len(MOMENTUM_FACTORS) - 1)] for n in range(parameters.momentum_steps)]
+    level = pair.level(stages[0])
+    start = identity_map(level.shape, level.fixed)
+    for number, factor in enumerate(stages):
+        level = pair.level(factor)
+        start = spatial.resize(start, level.shape)
+        with events.stage(f"momentum {number + 1}", number / len(stages), (number + 1) / len(stages)):
+            start = _one_momentum(level, start, parameters, events)
+    sizes = start.new_tensor([n - 1 for n in level.shape]).view(1, -1, *(1,) * len(level.shape))
+    return start * sizes - spatial.identity(level.shape, start)
+
+
+def _one_momentum(level: Pair, start: Tensor, parameters: Parameters, events: Events) -> Tensor:
+    """The map after the best momentum found from zero; ``start`` is a map in the unit cube's coordinates."""
+    smoother = MultiGaussian(extents=relative_extents(level.shape, level.spacing), pad=True)
+    extents = start.new_tensor(relative_extents(level.shape, level.spacing)).view(1, -1, *(1,) * len(level.shape))
+    sizes = start.new_tensor([n - 1 for n in level.shape]).view(1, -1, *(1,) * len(level.shape))
+    force_of = _force(level, parameters)
+    momentum = torch.zeros_like(start)
+    best, best_value, history = start, -1.0, []
+    for number in range(parameters.iterations + 1):
+        # The smoother works where the longest axis is 1, the map equation in the unit cube.
+        velocity = (smoother(momentum) / extents).requires_grad_(True)
+        steps = stable_steps(velocity, _enough_steps(velocity, sizes, parameters.time_steps))
+        mapped = advect(start, velocity, steps)
+        warped = spatial.sample(level.moving, mapped * sizes, padding="border")
+        value, force = force_of(warped.detach())
+        history.append(value)
+        if value > best_value:
+            best, best_value = mapped.detach(), value
+        if number == parameters.iterations or (number > 5 and value - history[-6] < GAIN * value):
+            break
+        warped.backward(force)
+        # The gradient in the smoother's own metric: the force by the velocity, less the momentum itself.
+        direction = velocity.grad / extents
+        direction /= direction.abs().max().clamp(min=1e-12)
+        size = float(momentum.abs().max())
+        direction -= ENERGY_WEIGHT * parameters.regularization * momentum / max(size, 1e-12) if size else 0.0
+        change = smoother(direction) / extents * sizes
+        longest = float(change.square().sum(dim=1).max().sqrt())
+        momentum = momentum + direction * (STEP_VOXELS / max(longest, 1e-12))
+        events.progress((number + 1) / (parameters.iterations + 1), f"similarity {value:.4f}")
+    return best
+
+
+def _enough_steps(velocity: Tensor, sizes: Tensor, most: int) -> int:
+    """Time steps that move no point by more than half a voxel each, at most ``most``: more would change nothing."""
+    longest = float((velocity.detach() * sizes).abs().max())
+    return min(most, max(2, math.ceil(2 * longest)))
+
+
+def _force(level: Pair, parameters: Parameters) -> Force:
+    if parameters.similarity == "lncc":
+        return LocalCorrelation(level.fixed, RADIUS, level.fixed_weight).value_and_gradient
+    from ..losses.mklncc import MultiKernelLNCC
+
+    loss = MultiKernelLNCC()
+
+    def value_and_gradient(warped: Tensor) -> tuple[float, Tensor]:
+        warped = warped.requires_grad_(True)
+        distance = loss(warped, level.fixed)
+        (gradient,) = torch.autograd.grad(-distance, warped)
+        return 1.0 - float(distance), gradient
+
+    return value_and_gradient

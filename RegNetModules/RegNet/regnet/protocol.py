@@ -1,0 +1,150 @@
+"""The worker's protocol: one JSON object per line, requests on its standard input, events on its standard output.
+
+Matrices are 4x4, row by row, and take voxel index (i, j, k, 1) or world points to LPS millimetres. Arrays travel as
+``.npy`` files (no pickled objects) inside the private folder that the request names; files are named relative to it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+Row = Annotated[list[float], Field(min_length=4, max_length=4)]
+Matrix = Annotated[list[Row], Field(min_length=4, max_length=4)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ArrayFile(_Strict):
+    """A volume: ``file`` holds (D, H, W) or (C, D, H, W); 2D images have D = 1 and ``ndim`` 2."""
+
+    file: str = Field(min_length=1)
+    index_to_world: Matrix
+    ndim: Literal[2, 3] = 3
+
+
+class RegisterRequest(_Strict):
+    """Register ``moving`` to ``fixed``. The options are those of :func:`regnet.register`."""
+
+    command: Literal["register"]
+    id: str = Field(min_length=1)
+    folder: str = Field(min_length=1)
+    fixed: ArrayFile
+    moving: ArrayFile
+    fixed_mask: ArrayFile | None = None
+    moving_mask: ArrayFile | None = None
+    model: str = "avsm"
+    align: str = "affine"
+    refine: str | int = "auto"
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    device: str = "auto"
+    seed: int = 0
+    memory_mb: float | None = None
+
+
+class CancelRequest(_Strict):
+    """Stop the request ``target``, running or waiting. It answers with ``failed`` of kind ``cancelled``."""
+
+    command: Literal["cancel"]
+    id: str = ""
+    target: str
+
+
+class PingRequest(_Strict):
+    """Answered with ``pong`` at once, also while a registration runs or torch is still loading."""
+
+    command: Literal["ping"]
+    id: str = ""
+
+
+class ShutdownRequest(_Strict):
+    """Cancel what runs, drop what waits, and exit."""
+
+    command: Literal["shutdown"]
+    id: str = ""
+
+
+Request = RegisterRequest | CancelRequest | PingRequest | ShutdownRequest
+_REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
+
+
+class ReadyEvent(BaseModel):
+    event: Literal["ready"] = "ready"
+    version: str
+    device: str
+
+
+class PongEvent(BaseModel):
+    event: Literal["pong"] = "pong"
+    id: str
+
+
+class ProgressEvent(BaseModel):
+    """``fraction`` of all the work in [0, 1], never smaller than the one before."""
+
+    event: Literal["progress"] = "progress"
+    id: str
+    fraction: float
+    stage: str
+    text: str = ""
+
+
+class MessageEvent(BaseModel):
+    event: Literal["message"] = "message"
+    id: str
+    level: Literal["info", "warning"]
+    text: str
+
+
+class DoneResult(BaseModel):
+    """The transform takes a fixed point x to ``affine`` (x + displacement(x)); ``displacement`` is (D, H, W, 3) in mm.
+
+    ``warped`` is the moving image on the fixed grid, in its own intensities.
+    """
+
+    affine: Matrix
+    displacement: ArrayFile | None
+    warped: ArrayFile
+    fused: ArrayFile | None = None
+    report: dict[str, Any]
+
+
+class DoneEvent(BaseModel):
+    event: Literal["done"] = "done"
+    id: str
+    result: DoneResult
+
+
+class FailedEvent(BaseModel):
+    """``text`` is one sentence for the user. ``id`` is empty where the request could not be understood."""
+
+    event: Literal["failed"] = "failed"
+    id: str
+    kind: Literal["input", "model", "memory", "cancelled", "error"]
+    text: str
+
+
+Event = ReadyEvent | PongEvent | ProgressEvent | MessageEvent | DoneEvent | FailedEvent
+
+
+def parse_request(line: str) -> Request:
+    """The request in one line.
+
+    Raises:
+        ValueError: not JSON, an unknown command, or a field that is missing, unknown or of the wrong type; its text is
+            one sentence that names the first such field.
+    """
+    try:
+        return _REQUESTS.validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"The request is not valid: {first['msg']}{f' (at {where})' if where else ''}.") from None
+
+
+def encode(event: Event) -> str:
+    """One line of JSON with its line end."""
+    return event.model_dump_json() + "\n"

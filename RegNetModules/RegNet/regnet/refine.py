@@ -1,0 +1,160 @@
+"""Instance optimisation: any dense model's displacement improved on this very pair, coarse to fine.
+
+The map grows by composing small smooth steps, ``phi <- phi o (id + delta)``, each a fraction of a voxel, so it stays
+a diffeomorphism up to the discretisation (Christensen 1996; the greedy scheme of Yushkevich 2016). The force is the
+exact gradient of the squared local correlation; the gradient of the *warped* image is the right one for this order
+of composition, so the map's own Jacobian is never needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import spatial
+from .errors import InputError
+from .events import Events
+from .losses.local_correlation import LocalCorrelation
+from .pair import Pair
+from .transform import DisplacementField
+
+CHECK_EVERY = 5
+PREVIEW_SHAPE = 64
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """``factors`` of the finest spacing, coarse to fine, and the most ``iterations`` at each.
+
+    ``step`` is the longest move of an iteration in voxels of its level; ``update_sigma`` smooths the step (a fluid
+    regulariser) and ``field_sigma`` the map (an elastic one), both in voxels. A level ends early when the similarity
+    gains less than ``tolerance`` of itself over :data:`CHECK_EVERY` iterations.
+    """
+
+    factors: tuple[float, ...] = (4.0, 2.0, 1.0)
+    iterations: tuple[int, ...] = (60, 50, 15)
+    radius: int = 2
+    step: float = 0.5
+    update_sigma: float = 1.4
+    field_sigma: float = 0.5
+    tolerance: float = 2e-3
+
+
+def schedule_for(refine: str | int, schedule: Schedule | None = None) -> Schedule | None:
+    """The schedule that ``--refine`` asks for: ``auto``, ``off`` (None), or the iterations of the finest level.
+
+    Raises:
+        InputError: anything else.
+    """
+    schedule = schedule or Schedule()
+    text = str(refine).strip().lower()
+    if text == "auto":
+        return schedule
+    if text in ("off", "0"):
+        return None
+    if not text.isdigit() or int(text) > 10_000:
+        raise InputError(f"refine is {refine!r}; give auto, off, or a number of iterations up to 10000.")
+    iterations = (*schedule.iterations[:-1], int(text))
+    return dataclasses.replace(schedule, iterations=iterations, tolerance=0.0)
+
+
+def refine(
+    pair: Pair,
+    displacement: Tensor,
+    schedule: Schedule,
+    events: Events,
+    strength: float = 1.0,
+) -> Tensor:
+    """Improve ``displacement``, (1, d, *any) in voxels of a grid over the pair's corners; result on the finest level.
+
+    ``strength`` multiplies both variances of smoothing: more than 1 gives a stiffer map.
+    """
+    work = _shares(pair, schedule)
+    done = 0.0
+    for factor, iterations, share in zip(schedule.factors, schedule.iterations, work, strict=True):
+        level = pair.level(factor)
+        displacement = spatial.resize_displacement(displacement, level.shape)
+        with events.stage(f"refine {factor:g}x", done, done + share):
+            displacement = _optimise(level, displacement, iterations, schedule, strength, events)
+        done += share
+    return displacement
+
+
+def _shares(pair: Pair, schedule: Schedule) -> list[float]:
+    """How much of the time each level takes: voxels times iterations."""
+    voxels = [pair.level(factor).fixed.numel() for factor in schedule.factors]
+    costs = [n * (iterations + 1) for n, iterations in zip(voxels, schedule.iterations, strict=True)]
+    return [cost / sum(costs) for cost in costs]
+
+
+def _optimise(
+    level: Pair, displacement: Tensor, iterations: int, schedule: Schedule, strength: float, events: Events
+) -> Tensor:
+    similarity = LocalCorrelation(level.fixed, schedule.radius, level.fixed_weight)
+    lattice = spatial.identity(level.shape, level.fixed)
+    scale = strength**0.5
+    history: list[float] = []
+    for number in range(iterations):
+        position = lattice + displacement
+        warped = spatial.sample(level.moving, position, padding="border")
+        weight = None if level.moving_weight is None else spatial.sample(level.moving_weight, position)
+        value, force = similarity.value_and_gradient(warped, weight)
+        history.append(value)
+        step = central_differences(warped).mul_(force)
+        step = spatial.gaussian(step, schedule.update_sigma * scale)
+        longest = float(step.square().sum(dim=1).max().sqrt())
+        if longest < 1e-12 or _stalled(history, schedule.tolerance):
+            break
+        step *= schedule.step / longest
+        displacement = spatial.sample(displacement, lattice + step, padding="border").add_(step)
+        displacement = spatial.gaussian(displacement, schedule.field_sigma * scale)
+        events.progress((number + 1) / iterations, f"similarity {value:.4f}")
+        if number % CHECK_EVERY == 0:
+            _preview(displacement, level, events)
+    return displacement
+
+
+def _stalled(history: Sequence[float], tolerance: float) -> bool:
+    if len(history) <= CHECK_EVERY:
+        return False
+    return history[-1] - history[-1 - CHECK_EVERY] < tolerance * history[-1]
+
+
+def central_differences(image: Tensor) -> Tensor:
+    """(1, 1, *shape) to (1, d, *shape), zero at the border, where a step would leave the grid."""
+    d = image.ndim - 2
+    result = torch.zeros((1, d, *image.shape[2:]), dtype=image.dtype, device=image.device)
+    for axis in range(d):
+        n = image.shape[axis + 2]
+        inner = result[:, axis].narrow(axis + 1, 1, n - 2)
+        line = image[:, 0]
+        torch.sub(line.narrow(axis + 1, 2, n - 2), line.narrow(axis + 1, 0, n - 2), out=inner).mul_(0.5)
+    return result
+
+
+def _preview(displacement: Tensor, level: Pair, events: Events) -> None:
+    if not events.wants_preview:
+        return
+    factor = max(1.0, max(level.shape) / PREVIEW_SHAPE)
+    shape = tuple(max(2, round(n / factor)) for n in level.shape)
+    coarse = spatial.resize_displacement(displacement, shape)
+    events.preview(DisplacementField.from_voxels(coarse, level.level_grid(shape)))
+
+
+def unfold(displacement: Tensor, floor: float = 0.02, rounds: int = 20) -> Tensor:
+    """Remove what folds are left: blend a smoothed field in around every voxel whose determinant is below ``floor``.
+
+    A safety net: the maps that get here have a handful of such voxels at most.
+    """
+    for _ in range(rounds):
+        bad = (spatial.jacobian_determinant(displacement) <= floor)[:, None].to(displacement.dtype)
+        if not bool(bad.any()):
+            break
+        near = (spatial.box(bad, 2) > 0).to(displacement.dtype)
+        blend = spatial.gaussian(near, 1.0)
+        displacement = displacement + blend * (spatial.gaussian(displacement, 1.0) - displacement)
+    return displacement

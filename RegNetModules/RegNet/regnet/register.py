@@ -1,0 +1,250 @@
+"""The pipeline from two images in the world to a transform in the world."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import spatial
+from ._version import __version__
+from .align import align as find_alignment
+from .checks import as_image, check_mask, check_pair
+from .devices import memory_budget, resolve_device
+from .errors import MemoryError_
+from .events import Events
+from .image import Grid, Image
+from .losses.local_correlation import LocalCorrelation
+from .metrics import folding_percent, sdlogj
+from .models import get_info, get_model, get_parameters
+from .models.base import ParametersBase
+from .pair import Pair, make_pair
+from .refine import refine as refine_displacement
+from .refine import schedule_for, unfold
+from .transform import Affine, Composite, DisplacementField, Transform
+from .usage import PeakMemory
+
+SIMILARITY_METRIC = "mean squared local correlation"
+
+
+@dataclass
+class Registration:
+    """What a registration gives: a transform from fixed to moving points in LPS mm, the moving image on the fixed
+    lattice, a fused image from models that fuse, and the numbers."""
+
+    transform: Transform
+    warped: Image
+    report: dict[str, Any]
+    alignment: Affine
+    fused: Image | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def inverse(self) -> Transform:
+        """Moving to fixed points; computed when first asked for."""
+        return self.transform.inverse()
+
+
+def register(
+    fixed: Image | str | os.PathLike,
+    moving: Image | str | os.PathLike,
+    model: str = "avsm",
+    *,
+    align: str = "affine",
+    refine: str | int = "auto",
+    fixed_mask: Image | str | os.PathLike | None = None,
+    moving_mask: Image | str | os.PathLike | None = None,
+    parameters: dict[str, Any] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    memory_mb: float | None = None,
+    events: Events | None = None,
+) -> Registration:
+    """Register ``moving`` to ``fixed``.
+
+    Args:
+        fixed, moving: images or paths.
+        model: a name from :data:`regnet.models.MODEL_NAMES`.
+        align: a name from :data:`regnet.align.ALIGNMENTS`.
+        refine: ``"auto"``, ``"off"``, or the iterations of the finest level.
+        fixed_mask, moving_mask: non-zero where the images may be compared.
+        parameters: the model's own parameters by name.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        memory_mb: what the work may take; by default a share of what is free. A coarser grid is used if need be.
+
+    Raises:
+        InputError, ModelError: something given cannot be used; the message says what and why.
+        MemoryError_: the device ran out of memory all the same.
+        Cancelled: ``events`` asked to stop.
+    """
+    events = events or Events()
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        job = _Job(model, align, refine, parameters, device, seed, memory_mb, events)
+        try:
+            result = job.run(fixed, moving, fixed_mask, moving_mask)
+        except torch.OutOfMemoryError:
+            raise MemoryError_(
+                f"The {job.device} device ran out of memory; set a lower memory limit or choose the cpu device."
+            ) from None
+        result.report["time_s"]["total"] = round(time.perf_counter() - started, 3)
+    result.report["peak_memory_mb"] = memory.peak_mb
+    return result
+
+
+class _Job:
+    """One registration: the checked options, and the steps in order."""
+
+    def __init__(
+        self,
+        model: str,
+        align: str,
+        refine: str | int,
+        parameters: dict[str, Any] | None,
+        device: str,
+        seed: int,
+        memory_mb: float | None,
+        events: Events,
+    ) -> None:
+        self.info, self.module = get_info(model), get_model(model)
+        self.parameters: ParametersBase = get_parameters(model).from_dict(parameters)
+        self.schedule = schedule_for(refine)
+        self.device = resolve_device(device)
+        self.memory_mb = memory_budget(self.device, memory_mb)
+        self.align, self.refine, self.seed, self.events = align, refine, int(seed), events
+        torch.manual_seed(self.seed)
+
+    def run(self, fixed: Any, moving: Any, fixed_mask: Any, moving_mask: Any) -> Registration:
+        with self.events.stage("read", 0.0, 0.03):
+            self.fixed, self.moving = as_image(fixed, "fixed image"), as_image(moving, "moving image")
+            check_pair(self.fixed, self.moving, self.info)
+            self.fixed_mask = self._mask(fixed_mask, self.fixed, "fixed")
+            self.moving_mask = self._mask(moving_mask, self.moving, "moving")
+        with self.events.stage("align", 0.03, 0.2):
+            alignment = find_alignment(
+                self.fixed,
+                self.moving,
+                self.align,
+                fixed_mask=self.fixed_mask,
+                moving_mask=self.moving_mask,
+                events=self.events,
+                seed=self.seed,
+            )
+        alignment, pair, displacement = self._dense(alignment)
+        with self.events.stage("export", 0.9, 1.0), torch.inference_mode():
+            return self._export(alignment, pair, displacement)
+
+    def _mask(self, source: Any, image: Image, role: str) -> Image | None:
+        if source is None:
+            return None
+        mask = as_image(source, f"{role} mask", labels=True)
+        check_mask(mask, image, role)
+        return mask
+
+    def _pair(self, alignment: Affine) -> Pair:
+        return make_pair(
+            self.fixed,
+            self.moving,
+            alignment,
+            self.fixed_mask,
+            self.moving_mask,
+            self.memory_mb,
+            torch.device(self.device),
+        )
+
+    def _dense(self, alignment: Affine) -> tuple[Affine, Pair, Tensor]:
+        """The model's prediction, and its refinement on the pair."""
+        with self.events.stage("model", 0.2, 0.45):
+            pair = self._pair(alignment)
+            if pair.grid.spacing.min() > self.fixed.spacing.min() * 1.01:
+                self.events.warn(
+                    f"Working at {pair.grid.spacing.min():.2f} mm instead of {self.fixed.spacing.min():.2f} mm, to stay "
+                    f"within {self.memory_mb:.0f} MB of memory."
+                )
+            if self.align == "affine":
+                with self.events.stage("affine", 0.0, 0.2):
+                    alignment = Affine(self.module.improve_affine(pair, self.events), self.fixed.ndim).then(alignment)
+                pair = self._pair(alignment)
+            with self.events.stage("field", 0.2, 1.0):
+                displacement = self.module.predict(pair, self.parameters, None, None, self.events)
+        with self.events.stage("refine", 0.45, 0.9), torch.inference_mode():
+            if self.schedule is not None:
+                displacement = refine_displacement(
+                    pair, displacement, self.schedule, self.events, self.parameters.regularization
+                )
+            displacement = unfold(displacement)
+        return alignment, pair, displacement
+
+    def _export(self, alignment: Affine, pair: Pair, displacement: Tensor) -> Registration:
+        field_grid = pair.grid if displacement.shape[2:] == pair.shape else pair.level_grid(displacement.shape[2:])
+        dense = tapered(displacement.cpu(), field_grid)
+        transform = Composite((dense, alignment))
+        self.events.progress(0.3)
+        warped = self.moving.resample(self.fixed.grid, transform)
+        self.events.progress(0.7)
+        report = self._report(transform, alignment, pair, dense)
+        return Registration(transform, warped, report, alignment)
+
+    def _report(self, transform: Transform, alignment: Affine, pair: Pair, dense: DisplacementField) -> dict[str, Any]:
+        before, after = self._similarity(pair, alignment, transform)
+        linear = float(np.linalg.det(alignment.matrix[:3, :3]))
+        determinant = dense.jacobian_determinant(pair.grid) * linear
+        return {
+            "model": self.info.name,
+            "weights": None,
+            "version": __version__,
+            "device": self.device,
+            "align": self.align,
+            "refine": str(self.refine),
+            "parameters": self.parameters.to_dict(),
+            "seed": self.seed,
+            "working_grid": {
+                "shape": list(pair.grid.shape),
+                "spacing": [round(float(step), 4) for step in pair.grid.spacing],
+            },
+            "similarity_metric": SIMILARITY_METRIC,
+            "similarity_before": round(before, 5),
+            "similarity_after": round(after, 5),
+            "folding_percent": folding_percent(determinant),
+            "sdlogj": round(sdlogj(determinant), 5),
+            "time_s": {name: round(seconds, 3) for name, seconds in self.events.seconds.items()},
+            "warnings": list(self.events.warnings),
+        }
+
+    def _similarity(self, pair: Pair, alignment: Affine, transform: Transform) -> tuple[float, float]:
+        """Of the images as they were given, and after registration, on the working grid."""
+        moving = self.moving.normalized()
+        similarity = LocalCorrelation(pair.fixed.cpu(), 2, None if pair.fixed_weight is None else pair.fixed_weight.cpu())
+        values = []
+        for step in (None, transform):
+            data = moving.resample(pair.grid, step).data
+            values.append(similarity.value((data[:, 0] if pair.grid.ndim == 2 else data)[None]))
+        return values[0], values[1]
+
+
+def tapered(displacement: Tensor, grid: Grid) -> DisplacementField:
+    """The field on a lattice grown so far that it fades smoothly to zero at its border.
+
+    ITK takes zero beyond the border of a field and VTK the border's value: with zero there, both agree. The margin is
+    wide enough for the fading not to fold: more than twice the largest displacement at the border, in voxels.
+    """
+    d = displacement.shape[1]
+    reach = 0.0
+    for axis in range(d):
+        for end in (0, displacement.shape[axis + 2] - 1):
+            reach = max(reach, float(displacement.select(axis + 2, end).abs().max()))
+    margin = int(np.ceil(2.5 * reach)) + 2
+    padded = torch.nn.functional.pad(displacement, (margin,) * (2 * d), mode="replicate")
+    ramp = 0.5 - 0.5 * torch.cos(torch.linspace(0.0, torch.pi, margin + 1))[:-1]
+    for axis in range(d):
+        line = torch.ones(padded.shape[axis + 2])
+        line[:margin], line[-margin:] = ramp, ramp.flip(0)
+        padded = padded * line.view(-1, *(1,) * (d - 1 - axis))
+    return DisplacementField.from_voxels(padded, grid.padded(margin))

@@ -1,0 +1,120 @@
+"""The arrays of the worker's protocol: ``.npy`` files inside a request's private folder, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import InputError
+from .image import Grid, Image
+from .protocol import ArrayFile, DoneResult
+from .report_numbers import plain
+from .transform import Affine, DisplacementField, Transform
+
+if TYPE_CHECKING:
+    from .register import Registration
+
+RESULT_FILES = ("displacement.npy", "warped.npy", "fused.npy")
+
+
+def private_folder(name: str) -> Path:
+    """The request's folder, resolved.
+
+    Raises:
+        InputError: not an absolute path of a folder that exists.
+    """
+    folder = Path(name)
+    if not folder.is_absolute() or not folder.is_dir():
+        raise InputError(f"The request's folder {name!r} is not an existing folder with an absolute path.")
+    return folder.resolve()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of ``name`` in ``folder``, after links were followed.
+
+    Raises:
+        InputError: it lies outside.
+    """
+    path = (folder / name).resolve()
+    if path == folder or not path.is_relative_to(folder):
+        raise InputError(f"The file {name!r} lies outside the request's folder; the worker reads only inside it.")
+    return path
+
+
+def read_array(folder: Path, entry: ArrayFile, *, mask: bool = False) -> Image:
+    """The image in a ``.npy`` file of the request, float32, or with its integers if it is a ``mask``.
+
+    Raises:
+        InputError: outside the folder, missing, not an array of plain numbers, or of the wrong number of axes.
+    """
+    path = inside(folder, entry.file)
+    if path.name in RESULT_FILES:
+        raise InputError(f"The name {path.name!r} is kept for results; give the input another name.")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise InputError(f"The file {entry.file!r} of the request is missing or is not a .npy array.") from None
+    usable = isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.ndim in (3, 4) and array.size
+    if not usable:
+        raise InputError(f"The file {entry.file!r} does not hold numbers of shape (D, H, W) or (C, D, H, W).")
+    if not mask:
+        array = array.astype(np.float32, copy=False)
+    return Image.from_numpy(array, np.array(entry.index_to_world), entry.ndim)
+
+
+def write_result(folder: Path, registration: Registration, fixed: Image) -> DoneResult:
+    """Write the arrays of a result into ``folder`` and describe them; all of them, or none is left."""
+    affine, field = split_transform(registration.transform, fixed)
+    arrays = {"warped.npy": registration.warped.data.cpu().numpy()}
+    if field is not None:
+        arrays["displacement.npy"] = field.displacement
+    if registration.fused is not None:
+        arrays["fused.npy"] = registration.fused.data.cpu().numpy()
+    written: list[Path] = []
+    try:
+        for name, array in arrays.items():
+            path = folder / name
+            written.append(path)
+            _save(path, array)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        reason = error.strerror or "the disk may be full"
+        raise InputError(f"The result cannot be written to {str(folder)!r}: {reason}.") from None
+    return DoneResult(
+        affine=affine.tolist(),
+        displacement=None if field is None else _entry("displacement.npy", field.grid),
+        warped=_entry("warped.npy", registration.warped.grid),
+        fused=None if registration.fused is None else _entry("fused.npy", registration.fused.grid),
+        report=plain(registration.report),
+    )
+
+
+def split_transform(transform: Transform, fixed: Image) -> tuple[np.ndarray, DisplacementField | None]:
+    """``transform`` as (4x4 matrix, displacement field or None), the field applied first."""
+    kinds = [type(part) for part in transform.parts]
+    if kinds == [Affine]:
+        return transform.parts[0].matrix, None
+    if kinds == [DisplacementField, Affine]:
+        return transform.parts[1].matrix, transform.parts[0]
+    if kinds == [DisplacementField]:
+        return np.eye(4), transform.parts[0]
+    return np.eye(4), transform.to_field(fixed.grid)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)
+    try:
+        with open(temporary, "xb") as stream:
+            np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _entry(name: str, grid: Grid) -> ArrayFile:
+    return ArrayFile(file=name, index_to_world=grid.index_to_world.tolist(), ndim=grid.ndim)

@@ -1,0 +1,113 @@
+"""Trained weights: where they are, whether they are intact, and their tensors. Safetensors only, never pickle.
+
+A model's weights are ``<folder>/<model>/<variant>.safetensors`` and, beside it, their record ``<variant>.json``::
+
+    {"model": "avsm", "variant": "brain", "sha256": "…", "config": {…}}
+
+Folders are searched in this order: those in ``$REGNET_MODELS`` (separated as in ``$PATH``), ``Models`` beside the
+installed package (the Slicer extension), ``Models`` at the root of a checkout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENVIRONMENT_VARIABLE = "REGNET_MODELS"
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """What is known of one weights file. ``config`` are the network's own settings, as it was trained."""
+
+    model: str
+    variant: str
+    path: Path
+    sha256: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """The identity that goes into reports: variant, sha256 and file name, no local folders."""
+        return {"variant": self.variant, "sha256": self.sha256, "file": self.path.name}
+
+
+def model_folders() -> list[Path]:
+    """The folders that are searched, existing or not, the first one first."""
+    named = [Path(entry) for entry in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if entry]
+    package = Path(__file__).resolve().parent
+    return [*named, package.parent / "Models", package.parents[2] / "Models"]
+
+
+def find_weights(model: str, variant: str | None = None) -> WeightsRecord | None:
+    """The record of a model's weights; without ``variant`` the first in alphabetical order; ``None`` if there are none.
+
+    Raises:
+        ModelError: there are weights, but their record is missing or damaged.
+    """
+    for folder in model_folders():
+        for path in sorted((folder / model).glob("*.safetensors")):
+            if variant in (None, path.stem):
+                return _read_record(model, path)
+    return None
+
+
+def list_weights(model: str) -> list[WeightsRecord]:
+    """All records of a model; a variant that is in several folders is named once, as :func:`find_weights` finds it."""
+    found: dict[str, WeightsRecord] = {}
+    for folder in model_folders():
+        for path in sorted((folder / model).glob("*.safetensors")):
+            if path.stem not in found:
+                found[path.stem] = _read_record(model, path)
+    return list(found.values())
+
+
+def load_state(record: WeightsRecord) -> dict[str, Tensor]:
+    """The tensors, after the file's sha256 was checked.
+
+    Raises:
+        ModelError: a byte differs from the record, or the file cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        data = record.path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"The weights {str(record.path)!r} cannot be read: {error.strerror}.") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != record.sha256:
+        raise ModelError(
+            f"The weights {str(record.path)!r} are damaged or were changed: their sha256 begins with {found[:12]}, "
+            f"not {record.sha256[:12]}; install them again."
+        )
+    try:
+        # From the very bytes that were checked: the file cannot change in between.
+        return load(data)
+    except SafetensorError as error:
+        raise ModelError(f"The weights {str(record.path)!r} are not a safetensors file: {error}.") from None
+
+
+def _read_record(model: str, path: Path) -> WeightsRecord:
+    beside = path.with_suffix(".json")
+    try:
+        entries = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        text = f"The weights {str(path)!r} have no record {beside.name!r} beside them; install them again."
+        raise ModelError(text) from None
+    except (OSError, ValueError):
+        entries = None
+    digest = entries.get("sha256") if isinstance(entries, dict) else None
+    if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ModelError(f"The record {str(beside)!r} is damaged; install the weights again.")
+    config = entries.get("config") or {}
+    return WeightsRecord(model, path.stem, path, digest, config if isinstance(config, dict) else {})

@@ -1,0 +1,113 @@
+"""Draws the extension's and the modules' icons: ``python Resources/Icons/draw_icons.py`` from the repository's root.
+
+Each is 128 x 128 on a transparent ground: a rounded tile with a deformed grid, and on it what the module is about.
+The thumbnail of the demo pair is a checkerboard of the two demo images before registration.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import FancyBboxPatch
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = ROOT / "RegNetModules"
+GROUND, LINES, FIXED, MOVING, WHITE = "#14324a", "#3d6a8a", "#4fd1c5", "#ff9f4a", "#ffffff"
+
+
+def tile():
+    figure = plt.figure(figsize=(1.28, 1.28), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal")
+    axes.axis("off")
+    style = "round,pad=0.22,rounding_size=0.3"
+    shape = FancyBboxPatch((-0.72, -0.72), 1.44, 1.44, boxstyle=style, fc=GROUND, ec="none")
+    axes.add_patch(shape)
+    return figure, axes, shape
+
+
+def warp(x, y, strength=0.16):
+    """A smooth swirl that fades towards the border."""
+    weight = np.exp(-(x**2 + y**2) / 0.45)
+    return x + strength * weight * np.sin(2.2 * y + 0.6), y + strength * weight * np.cos(2.6 * x)
+
+
+def draw_grid(axes, clip) -> None:
+    along = np.linspace(-0.95, 0.95, 80)
+    for position in np.linspace(-0.8, 0.8, 7):
+        for x, y in ((along, np.full_like(along, position)), (np.full_like(along, position), along)):
+            axes.plot(*warp(x, y), color=LINES, lw=1.0, clip_path=clip)
+
+
+def outline(scale=1.0, deform=0.0):
+    """A closed curve like the outline of a brain seen from above."""
+    angle = np.linspace(0, 2 * np.pi, 200)
+    radius = scale * (0.52 + 0.025 * np.cos(2 * angle) - 0.03 * np.cos(4 * angle) + deform * np.sin(3 * angle + 0.7))
+    return 0.86 * radius * np.cos(angle), 1.08 * radius * np.sin(angle)
+
+
+def draw_regnet(path: Path) -> None:
+    figure, axes, clip = tile()
+    draw_grid(axes, clip)
+    x, y = outline(1.2)
+    axes.fill(x, y, color=FIXED, alpha=0.22, lw=0)
+    axes.plot(x, y, color=FIXED, lw=3.4)
+    x, y = outline(1.2, 0.07)
+    axes.plot(x + 0.1, y - 0.04, color=MOVING, lw=3.4, ls=(0, (2.2, 1.1)))
+    figure.savefig(path, transparent=True)
+    plt.close(figure)
+
+
+def draw_avsm(path: Path) -> None:
+    """Momentum vectors that flow from one outline to the other."""
+    figure, axes, clip = tile()
+    draw_grid(axes, clip)
+    x, y = outline(0.62, 0.05)
+    axes.plot(x, y, color=MOVING, lw=3.0)
+    outer_x, outer_y = outline(1.28)
+    axes.plot(outer_x, outer_y, color=FIXED, lw=3.0)
+    for index in range(6, 200, 25):
+        start, end = np.array([x[index], y[index]]), np.array([outer_x[index], outer_y[index]])
+        axes.annotate(
+            "",
+            xy=start + 0.86 * (end - start),
+            xytext=start + 0.16 * (end - start),
+            arrowprops={"arrowstyle": "-|>,head_width=0.22,head_length=0.36", "color": WHITE, "lw": 1.6},
+        )
+    figure.savefig(path, transparent=True)
+    plt.close(figure)
+
+
+def draw_demo_pair(path: Path) -> None:
+    import SimpleITK as sitk
+
+    fixed = sitk.ReadImage(str(ROOT / "Resources/Demo/patient_T1.nii.gz"), sitk.sitkFloat32)
+    moving = sitk.Resample(sitk.ReadImage(str(ROOT / "Resources/Demo/atlas_T1.nii.gz"), sitk.sitkFloat32), fixed)
+    slices = []
+    for image in (fixed, moving):
+        plane = sitk.GetArrayFromImage(image)[image.GetSize()[2] // 2]
+        slices.append(np.clip(plane / np.percentile(plane[plane > 0], 99), 0, 1))
+    rows, columns = np.indices(slices[0].shape) // 20
+    board = np.where((rows + columns) % 2 == 0, *slices)
+    size = max(board.shape)
+    canvas = np.zeros((size, size))
+    top, left = (size - board.shape[0]) // 2, (size - board.shape[1]) // 2
+    canvas[top : top + board.shape[0], left : left + board.shape[1]] = board
+    figure = plt.figure(figsize=(1.28, 1.28), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1)
+    axes.axis("off")
+    figure.savefig(path)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    draw_regnet(ROOT / "Resources/Icons/RegNet.png")
+    draw_regnet(MODULES / "RegNet/Resources/Icons/RegNet.png")
+    draw_avsm(MODULES / "RegNetAVSM/Resources/Icons/RegNetAVSM.png")
+    draw_demo_pair(MODULES / "RegNet/Resources/Icons/RegNetDemoPair.png")

@@ -1,0 +1,1 @@
+"""One module per registration program that the benchmark runs; all share the command line of ``common``."""

@@ -1,0 +1,292 @@
+"""The report: true orientation and scale, numbers as they are, one file that asks nobody for anything."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from helpers import blob_image, oblique_grid, random_affine, rotation, smooth_field
+
+from regnet import report_views as views
+from regnet.image import Grid, Image
+from regnet.report import render_html, write_report_html, write_report_json
+from regnet.report_numbers import number, plain
+from regnet.transform import Affine, Composite, DisplacementField
+
+REPORT = {
+    "model": "avsm",
+    "weights": None,
+    "device": "cpu",
+    "working_grid": {"shape": [30, 36, 40], "spacing": [1.0, 1.5, 2.0]},
+    "time_s": {"total": 12.5, "align": 2.5, "momentum": 10.0},
+    "peak_memory_mb": 512.25,
+    "similarity_before": 0.25,
+    "similarity_after": 0.875,
+    "folding_percent": 0.0,
+    "sdlogj": 0.125,
+    "warnings": [],
+    "fixed": "patient.nii.gz",
+    "moving": "atlas.nii.gz",
+    "version": "1.2.3",
+}
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and checks that its tags are closed in order."""
+
+    VOID = {"meta", "input", "img", "br", "link", "path"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.ids: set[str] = set()
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "action", "data", "poster"):
+                self.links.append(value)
+            if name == "id":
+                self.ids.add(value)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def case():
+    grid = oblique_grid((30, 36, 40), (1.0, 1.5, 2.0), (10, -5, 15))
+    transform = Composite((smooth_field(grid, 4.0, seed=3), random_affine(2)))
+    moving = blob_image(oblique_grid((34, 32, 38), (1.5, 1.2, 1.4), (0, 20, 0)), seed=1)
+    fixed = moving.resample(grid, transform)
+    return fixed, moving.resample(grid), moving.resample(grid, transform), transform
+
+
+def test_page_is_complete_and_self_contained(case):
+    text = render_html(*case, REPORT)
+    page = Page(text)
+    assert {"checker", "fade", "deformation", "jacobian", "numbers"} <= page.ids
+    assert "labels" not in page.ids
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    # Style sheets and scripts ask for nothing either.
+    assert all(target.startswith("data:") for target in re.findall(r"url\(([^)]*)\)", text))
+    assert not re.search(r"https?:|//cdn|@import|fetch\(|XMLHttpRequest|<link|<iframe", text)
+    assert "default-src 'none'" in text
+    assert "prefers-color-scheme:dark" in text
+    words = " ".join(page.words)
+    for expected in ("0.250", "0.875", "+0.625", "12.5", "512", "40 × 36 × 30 at 1 × 1.5 × 2 mm", "atlas.nii.gz", "1.2.3"):
+        assert expected in words, expected
+    assert words.count("Before") >= 3 and words.count("After") >= 3
+    assert text.count('class="layer i-before-') == text.count('class="layer i-after-') == 6
+
+
+def test_labels_get_their_own_section(case):
+    labels = Image((case[0].data > 0.5).int() * 7 + (case[0].data > 1.0).int(), case[0].index_to_world)
+    page = Page(render_html(*case, REPORT, labels))
+    assert "labels" in page.ids
+    assert "2 labels of the moving image" in " ".join(page.words)
+
+
+def test_warnings_and_names_are_shown_and_escaped(case):
+    report = {**REPORT, "warnings": ["Only <2> GB & less."], "fixed": "<script>alert(1)</script>.nii"}
+    text = render_html(*case, report)
+    assert "Only &lt;2&gt; GB &amp; less." in text
+    assert "<script>alert" not in text
+    assert "1 warning" in text and "warning</strong>" not in render_html(*case, REPORT)
+
+
+def test_missing_numbers_become_dashes(case):
+    text = render_html(*case, {"model": "avsm", "sdlogj": float("nan"), "similarity_after": None})
+    assert "None" not in text and "nan" not in text.lower().replace("nanum", "")
+    Page(text)
+
+
+def test_files_are_written_whole(case, tmp_path):
+    write_report_html(tmp_path / "report.html", *case, REPORT)
+    write_report_json(REPORT, tmp_path / "report.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert json.loads((tmp_path / "report.json").read_text()) == REPORT
+
+
+def test_json_has_no_nan_and_no_numpy(tmp_path):
+    report = {"a": np.float32(0.5), "b": float("inf"), "c": np.array([[1, 2]]), "d": {1: np.nan}, "e": tmp_path, "f": True}
+    write_report_json(report, tmp_path / "r.json")
+    expected = {"a": 0.5, "b": None, "c": [[1, 2]], "d": {"1": None}, "e": str(tmp_path), "f": True}
+    assert json.loads((tmp_path / "r.json").read_text(), parse_constant=pytest.fail) == expected
+    assert plain((np.int64(3), "x")) == [3, "x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (0, "0"), (0.12345, "0.123"), (0.9996, "1.00"), (12.345, "12.3"), (1432, "1 432"), (-0.5, "-0.500"),
+     (123456.7, "123 000"), (2.5e-5, "0.0000250"), (None, "–"), (float("nan"), "–"), (True, "–")],
+)  # fmt: skip
+def test_numbers_for_people(value, text):
+    assert number(value) == text
+
+
+def axis_grids():
+    """Every way to store a volume along the anatomical axes, 48 of them, tilted a little."""
+    tilt = rotation((4, -6, 5))
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            linear = np.zeros((3, 3))
+            for column, (axis, sign) in enumerate(zip(order, signs, strict=True)):
+                linear[axis, column] = sign
+            matrix = np.eye(4)
+            matrix[:3, :3] = tilt @ linear @ np.diag([1.0, 2.0, 1.5])
+            yield Grid((12, 14, 16), matrix)
+
+
+def test_orientation_is_radiological_whatever_the_storage():
+    for grid in axis_grids():
+        points = grid.points() - grid.center()
+        centre = tuple(n // 2 for n in grid.shape)
+        for plane in views.planes(grid, centre):
+            left_right = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
+            left, right, top, bottom = plane.letters
+            for letter, towards in ((right, 1), (left, -1)):
+                axis, sign = left_right[letter]
+                values = plane.cut(points[..., axis]) * sign * towards
+                assert (np.diff(values, axis=1) > 0).all(), (plane.name, letter)
+            for letter, towards in ((bottom, 1), (top, -1)):
+                axis, sign = left_right[letter]
+                values = plane.cut(points[..., axis]) * sign * towards
+                assert (np.diff(values, axis=0) > 0).all(), (plane.name, letter)
+
+
+def test_plane_knows_where_its_pixels_are():
+    for grid in axis_grids():
+        points = grid.points()
+        for plane in views.planes(grid, (3, 5, 7)):
+            rows, columns = plane.shape
+            down, right = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+            expected = np.stack([plane.cut(points[..., axis]) for axis in range(3)], axis=-1)
+            found = plane.world(down.ravel().astype(float), right.ravel().astype(float)).reshape(rows, columns, 3)
+            np.testing.assert_allclose(found, expected, atol=1e-9)
+            # One pixel to the right is one voxel width in the direction that the plane names.
+            step = plane.directions()[:, 0] * plane.voxel[1]
+            np.testing.assert_allclose(expected[0, 1] - expected[0, 0], step, atol=1e-9)
+            assert plane.size_mm == (rows * plane.voxel[0], columns * plane.voxel[1])
+
+
+def test_axial_plane_of_the_usual_storage():
+    axial, coronal, sagittal = views.planes(Grid((10, 20, 30), np.diag([1.0, 1.0, 3.0, 1.0])), (4, 5, 6))
+    assert axial.letters == ("R", "L", "A", "P") and axial.size_mm == (20.0, 30.0) and axial.index == 4
+    assert coronal.letters == ("R", "L", "S", "I") and coronal.size_mm == (30.0, 30.0) and coronal.index == 5
+    assert sagittal.letters == ("A", "P", "S", "I") and sagittal.size_mm == (30.0, 20.0) and sagittal.index == 6
+
+
+def test_aspect_ratio_follows_millimetres(case):
+    text = render_html(*case, REPORT)
+    ratios = dict(re.findall(r"\.p-(\w+) \.slice\{aspect-ratio:([\d.]+/[\d.]+)\}", text))
+    # 40 × 36 × 30 voxels of 1 × 1.5 × 2 mm, stored nearly along the axes.
+    assert ratios["axial"] == "40.0000/54.0000"
+    assert ratios["coronal"] == "40.0000/60.0000"
+    assert ratios["sagittal"] == "54.0000/60.0000"
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])
+def test_png_is_read_back_exactly(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    decoded = matplotlib.image.imread(io.BytesIO(views.png(pixels)), format="png")
+    np.testing.assert_array_equal(np.rint(decoded * 255).astype(np.uint8), pixels)
+
+
+def test_affine_transforms_leave_the_grid_straight():
+    grid = oblique_grid((20, 24, 28), (1.0, 1.2, 2.0), (20, 10, -30))
+    inside = np.ones(grid.shape, bool)
+    left = views.nonlinear_part(random_affine(5, 20, 30), grid, inside)(grid.points().reshape(-1, 3))
+    assert np.abs(left).max() < 1e-9
+
+
+def test_grid_lines_move_where_the_transform_reads():
+    """A bump that reads 5 mm further to the patient's left moves lines to the right on an axial plane."""
+    grid = Grid((21, 31, 41), np.eye(4))
+    middle = grid.center()
+    bump = np.exp(-(((grid.points() - middle) / 5) ** 2).sum(-1))
+    field = np.zeros((*grid.shape, 3), np.float32)
+    field[..., 0] = 5 * bump
+    displacement = views.nonlinear_part(DisplacementField(field, grid), grid, np.ones(grid.shape, bool))
+    axial = views.planes(grid, (10, 15, 20))[0]
+    lines = views.grid_lines(axial, displacement, 5.0)
+    upright = [line for line in lines if np.ptp(line[:, 0]) < np.ptp(line[:, 1])]
+    # Line through x = 17.5 mm from the edge: far from the bump unmoved, beside it pushed to the right.
+    line = min(upright, key=lambda points: abs(points[0, 0] - 18))
+    place = np.abs(line[:, 1] - 15.5).argmin()
+    assert 2.5 < line[place, 0] - line[0, 0] < 5.5
+    assert np.abs(line[:, 1] - np.linspace(0, 31, len(line))).max() < 0.2
+
+
+def test_folds_are_marked_and_counted():
+    grid = Grid((17, 21, 25), np.diag([1.0, 1.5, 2.0, 1.0]))
+    points = grid.points() - grid.center()
+    field = np.zeros((*grid.shape, 3), np.float32)
+    inside = np.abs(points).max(-1) < 5
+    field[..., 0] = np.where(inside, -2.0 * points[..., 0], 0)  # x becomes -x: mirrored, so folded
+    transform = DisplacementField(field, grid)
+    image = blob_image(grid)
+    determinant = transform.jacobian_determinant(grid)
+    planes = views.planes(grid, views.content_centre(views.grey(image)))
+    expected = sum(int((plane.cut(determinant) <= 0).sum()) for plane in planes)
+    assert expected > 20
+    assert f"{expected} folded pixels in these planes" in render_html(image, image, image, transform, REPORT)
+    axial = planes[0]
+    colours = views.jacobian_colours(axial.cut(determinant), axial.cut(views.grey(image)), 1.0)
+    marked = (colours == np.array(views.FOLD_COLOUR)).all(-1)
+    np.testing.assert_array_equal(marked, axial.cut(determinant) <= 0)
+
+
+def test_jacobian_colours_tell_growth_from_shrinkage():
+    anatomy = np.full((1, 3), 0.5)
+    shrunk, kept, grown = views.jacobian_colours(np.array([[0.5, 1.0, 2.0]]), anatomy, 1.0)[0].astype(int)
+    assert shrunk[2] > shrunk[0] + 60 and grown[0] > grown[2] + 60
+    assert np.ptp(kept) == 0 and kept[0] > 40
+
+
+def test_two_dimensional_images():
+    matrix = np.diag([0.5, 2.0, 1.0, 1.0])
+    grid = Grid((1, 30, 60), matrix, 2)
+    y, x = np.mgrid[0:30, 0:60]
+    image = Image.from_numpy(np.sin(x / 5.0)[None] * np.cos(y / 4.0)[None] + 1, matrix, 2)
+    field = np.zeros((*grid.shape, 3), np.float32)
+    field[..., 0] = np.sin(y / 10.0)
+    text = render_html(image, image, image, DisplacementField(field, grid), {**REPORT, "working_grid": {}})
+    page = Page(text)
+    assert ".p-image .slice{aspect-ratio:30.0000/60.0000}" in text
+    assert text.count('class="letter') == 0 and "Axial" not in " ".join(page.words)
+    assert "Two-dimensional image" in text
+
+
+def test_colour_images_and_integer_images_are_shown():
+    grid = Grid((9, 18, 27), np.eye(4))
+    colour = Image(torch.rand((3, *grid.shape)), grid.index_to_world)
+    picture = views.grey(colour)
+    assert picture.shape == grid.shape and 0 <= picture.min() and picture.max() <= 1
+    constant = Image(torch.ones((1, *grid.shape)), grid.index_to_world)
+    Page(render_html(constant, constant, constant, Affine.identity(), REPORT))
+
+
+def test_rendering_is_the_same_every_time(case):
+    assert render_html(*case, REPORT) == render_html(*case, REPORT)

@@ -1,0 +1,105 @@
+"""A stand-in for ``python -m regnet.worker``: it speaks the same protocol and registers nothing.
+
+``python fake_worker.py MODE`` with MODE one of: ``shift`` (a known transform at once), ``slow`` (three seconds of
+progress, can be cancelled), ``deaf`` (the same, but never obeys a cancel), ``crash`` (dies in the middle), ``refuse``
+(answers with one sentence), ``garbage`` (noise on its output, then as ``shift``), ``mute`` (never becomes ready).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+AFFINE = [[1.02, 0.03, 0.0, 4.0], [-0.02, 0.98, 0.05, -3.0], [0.0, -0.04, 1.01, 2.0], [0.0, 0.0, 0.0, 1.0]]
+"""What ``shift`` answers, LPS mm, fixed to moving."""
+
+
+def displacement(shape: tuple[int, int, int]) -> np.ndarray:
+    """(D, H, W, 3) float32 mm: smooth, up to 6 mm, different along each axis and component, zero at the border."""
+    z, y, x = np.meshgrid(*(np.linspace(0, 1, n) if n > 1 else np.array([0.5]) for n in shape), indexing="ij")
+    bump = np.sin(np.pi * x) * np.sin(np.pi * y) * np.sin(np.pi * z)
+    field = np.stack([6 * bump * np.cos(3 * y), -4 * bump * np.sin(2 * x + 1), 3 * bump * (0.3 + z)], -1)
+    return field.astype(np.float32)
+
+
+def send(message: dict) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def answer(request: dict) -> dict:
+    folder = Path(request["folder"])
+    fixed = np.load(folder / request["fixed"]["file"], allow_pickle=False)
+    np.save(folder / "displacement.npy", displacement(fixed.shape))
+    np.save(folder / "warped.npy", fixed.astype(np.float32) + 0.25)
+    place = {"index_to_world": request["fixed"]["index_to_world"], "ndim": request["fixed"]["ndim"]}
+    report = {
+        "model": request["model"], "weights": None, "device": "cpu", "similarity_before": 0.5, "similarity_after": 0.9,
+        "folding_percent": 0.0, "sdlogj": 0.1, "time_s": {"total": 1.5, "align": 0.5}, "peak_memory_mb": 321.0,
+        "working_grid": {"shape": list(fixed.shape), "spacing": [1.0, 1.0, 1.0]}, "warnings": ["A test warning."],
+    }  # fmt: skip
+    return {
+        "affine": AFFINE,
+        "displacement": {"file": "displacement.npy", **place},
+        "warped": {"file": "warped.npy", **place},
+        "report": report,
+    }
+
+
+def work_slowly(request: dict, cancelled: threading.Event, obedient: bool) -> bool:
+    """Three seconds of progress; False if cancelled."""
+    for step in range(60):
+        send({"id": request["id"], "event": "progress", "fraction": step / 60, "stage": "register", "text": ""})
+        time.sleep(0.05)
+        if obedient and cancelled.is_set():
+            return False
+    return True
+
+
+def serve(mode: str, request: dict, cancelled: threading.Event) -> None:
+    identity = request["id"]
+    send({"id": identity, "event": "progress", "fraction": 0.1, "stage": "align", "text": "searching"})
+    send({"id": identity, "event": "message", "level": "warning", "text": "A test warning."})
+    if mode == "crash":
+        print("about to die", file=sys.stderr, flush=True)
+        os._exit(9)
+    if mode == "refuse":
+        send({"id": identity, "event": "failed", "kind": "input", "text": "The images do not overlap; move one."})
+        return
+    if mode in ("slow", "deaf") and not work_slowly(request, cancelled, mode == "slow"):
+        send({"id": identity, "event": "failed", "kind": "cancelled", "text": "Cancelled; nothing was changed."})
+        return
+    send({"id": identity, "event": "done", "result": answer(request)})
+
+
+def main(mode: str) -> None:
+    requests, cancelled = queue.Queue(), threading.Event()
+
+    def read() -> None:
+        for line in sys.stdin:
+            request = json.loads(line)
+            if request["command"] == "cancel":
+                cancelled.set()
+            else:
+                requests.put(request)
+        requests.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    if mode == "garbage":
+        sys.stdout.write('Traceback: not JSON\n[1, 2]\n{"event": "surprise"}\n')
+    if mode != "mute":
+        send({"event": "ready", "version": "0", "device": "cpu"})
+    while (request := requests.get()) is not None:
+        cancelled.clear()
+        serve(mode, request, cancelled)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""`ctk` as PythonSlicer shows it, without a window: an empty module."""

@@ -1,0 +1,1 @@
+"""`qt` as PythonSlicer shows it, without a window: an empty module."""
