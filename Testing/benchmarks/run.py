@@ -110,7 +110,8 @@ def line(result: dict) -> str:
     cost, score = result["cost"], result["score"]
     return (
         f"{head} Dice {score['dice']:.4f}  HD95 {score['hd95_mm']:.2f} mm  folding {score['folding_percent']:.4f} %  "
-        f"SDlogJ {score['sdlogj']:.3f}  {cost['wall_s']:.1f} s  CPU {cost['cpu_s']:.1f} s  {cost['peak_mb']:.0f} MB"
+        f"SDlogJ {score['sdlogj_inside']:.3f}  "
+        f"{cost['wall_s']:.1f} s  CPU {cost['cpu_s']:.1f} s  {cost['peak_mb']:.0f} MB"
     )
 
 
@@ -126,14 +127,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=3 * 3600, help="seconds that one registration may take")
     parser.add_argument("--fresh", action="store_true", help="measure again what is measured already")
     parser.add_argument("--keep", action="store_true", help="keep transforms, fields and labels in the --out folder")
+    parser.add_argument("--check", action="store_true", help="only look whether the data and the methods are there")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     chosen = methods.select(options.methods, options.extra)
+    wanted = pairs.select(options.pairs, options.data)
+    if options.check:
+        return 0
     failed = 0
-    for pair in pairs.select(options.pairs, options.data):
+    for pair in wanted:
         for method, peer in chosen.items():
             folder = options.out.resolve() / pair.name / method
             result = None if options.fresh else kept(folder)

@@ -15,7 +15,8 @@ COLUMNS = (
     ("Dice", ("score", "dice"), "{:.3f}"),
     ("HD95 mm", ("score", "hd95_mm"), "{:.2f}"),
     ("folding %", ("score", "folding_percent"), "{:.4f}"),
-    ("SDlogJ", ("score", "sdlogj"), "{:.3f}"),
+    ("in labels", ("score", "folding_percent_inside"), "{:.4f}"),
+    ("SDlogJ", ("score", "sdlogj_inside"), "{:.3f}"),
     ("wall s", ("cost", "wall_s"), "{:.1f}"),
     ("CPU s", ("cost", "cpu_s"), "{:.1f}"),
     ("peak MB", ("cost", "peak_mb"), "{:.0f}"),
@@ -30,9 +31,9 @@ scoring are outside. CPU time is user and system time of all threads; memory is 
 
 Dice and HD95 are means over the labels that both subjects have, for the moving labels resampled once, by nearest
 neighbour, through the whole transform. HD95 is the larger of the two directed 95th percentiles between surfaces.
-Folding (share of voxels with a determinant that is not positive) and SDlogJ are those of the whole mapping, over every
-voxel of the fixed image, by central differences. The same code scores all of them. The last columns divide a method's
-time by that of {references}: below 1 is faster.
+Folding is the share of voxels where the determinant of the whole mapping, by central differences, is not positive: over
+every voxel of the fixed image, and over its labels. SDlogJ is over its labels, too. The same code scores all of them.
+The last columns divide a method's time by that of {references}: below 1 is faster.
 """
 
 

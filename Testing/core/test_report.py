@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import json
@@ -25,7 +26,7 @@ REPORT = {
     "weights": None,
     "device": "cpu",
     "working_grid": {"shape": [30, 36, 40], "spacing": [1.0, 1.5, 2.0]},
-    "time_s": {"total": 12.5, "align": 2.5, "momentum": 10.0},
+    "time_s": {"align": 2.5, "momentum": 7.75, "model": 10.0, "total": 12.5},
     "peak_memory_mb": 512.25,
     "similarity_before": 0.25,
     "similarity_after": 0.875,
@@ -73,6 +74,10 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
+def decoded(source: str) -> np.ndarray:
+    return matplotlib.image.imread(io.BytesIO(base64.b64decode(source)), format="png")
+
+
 @pytest.fixture(scope="module")
 def case():
     grid = oblique_grid((30, 36, 40), (1.0, 1.5, 2.0), (10, -5, 15))
@@ -94,10 +99,20 @@ def test_page_is_complete_and_self_contained(case):
     assert "default-src 'none'" in text
     assert "prefers-color-scheme:dark" in text
     words = " ".join(page.words)
-    for expected in ("0.250", "0.875", "+0.625", "12.5", "512", "40 × 36 × 30 at 1 × 1.5 × 2 mm", "atlas.nii.gz", "1.2.3"):
+    grid = "40 × 36 × 30 at 1 × 1.5 × 2 mm"
+    for expected in ("0.250", "0.875", "+0.625", "12.5", "512", grid, "atlas.nii.gz", "1.2.3"):
         assert expected in words, expected
     assert words.count("Before") >= 3 and words.count("After") >= 3
     assert text.count('class="layer i-before-') == text.count('class="layer i-after-') == 6
+
+
+def test_times_are_those_of_the_main_stages(case):
+    """Parts of a stage are not counted twice; without known stages all are shown."""
+    text = render_html(*case, REPORT)
+    assert re.findall(r"<th scope='row'>(align|model|momentum|total)</th>", text) == ["align", "model", "total"]
+    assert "width:80.0%" in text
+    other = render_html(*case, {**REPORT, "time_s": {"one": 1.0, "two": 3.0}})
+    assert "<th scope='row'>two</th>" in other and "width:75.0%" in other and "4.00 s" in other
 
 
 def test_labels_get_their_own_section(case):
@@ -116,9 +131,10 @@ def test_warnings_and_names_are_shown_and_escaped(case):
 
 
 def test_missing_numbers_become_dashes(case):
-    text = render_html(*case, {"model": "avsm", "sdlogj": float("nan"), "similarity_after": None})
-    assert "None" not in text and "nan" not in text.lower().replace("nanum", "")
-    Page(text)
+    page = Page(render_html(*case, {"model": "avsm", "sdlogj": float("nan"), "similarity_after": None}))
+    shown = " ".join(page.words).split()
+    assert shown.count("–") >= 5
+    assert not {"None", "nan", "inf"} & set(shown)
 
 
 def test_files_are_written_whole(case, tmp_path):
@@ -130,7 +146,7 @@ def test_files_are_written_whole(case, tmp_path):
 
 
 def test_json_has_no_nan_and_no_numpy(tmp_path):
-    report = {"a": np.float32(0.5), "b": float("inf"), "c": np.array([[1, 2]]), "d": {1: np.nan}, "e": tmp_path, "f": True}
+    report = {"a": np.float32(0.5), "b": np.inf, "c": np.array([[1, 2]]), "d": {1: np.nan}, "e": tmp_path, "f": True}
     write_report_json(report, tmp_path / "r.json")
     expected = {"a": 0.5, "b": None, "c": [[1, 2]], "d": {"1": None}, "e": str(tmp_path), "f": True}
     assert json.loads((tmp_path / "r.json").read_text(), parse_constant=pytest.fail) == expected
@@ -217,8 +233,25 @@ def test_png_is_read_back_exactly(shape):
 def test_affine_transforms_leave_the_grid_straight():
     grid = oblique_grid((20, 24, 28), (1.0, 1.2, 2.0), (20, 10, -30))
     inside = np.ones(grid.shape, bool)
-    left = views.nonlinear_part(random_affine(5, 20, 30), grid, inside)(grid.points().reshape(-1, 3))
-    assert np.abs(left).max() < 1e-9
+    transform = random_affine(5, 20, 30)
+    linear = views.LinearPart.fit(transform, grid, inside)
+    assert np.abs(linear.rest(grid.points().reshape(-1, 3))).max() < 1e-9
+    assert linear.scale == pytest.approx(np.linalg.det(transform.matrix[:3, :3]))
+
+
+def test_scale_of_the_linear_part_is_not_shown_as_local_change(case):
+    """A pure enlargement is grey all over, and the page names its factor."""
+    image = case[0]
+    grow = Affine(np.diag([1.2, 1.2, 1.2, 1.0]))
+    text = render_html(image, image, image, grow, REPORT)
+    assert "(1.73 overall)" in text
+    identity = render_html(image, image, image, Affine.identity(), REPORT)
+    source = r'<img class="layer" alt="" src="data:image/png;base64,([^"]+)"'
+    grown, same = ([decoded(found) for found in re.findall(source, page)] for page in (text, identity))
+    assert len(grown) == len(same) == 3
+    for one, other in zip(grown, same, strict=True):
+        assert one.max() > 0.3
+        np.testing.assert_allclose(one, other, atol=0.02)
 
 
 def test_grid_lines_move_where_the_transform_reads():
@@ -228,7 +261,7 @@ def test_grid_lines_move_where_the_transform_reads():
     bump = np.exp(-(((grid.points() - middle) / 5) ** 2).sum(-1))
     field = np.zeros((*grid.shape, 3), np.float32)
     field[..., 0] = 5 * bump
-    displacement = views.nonlinear_part(DisplacementField(field, grid), grid, np.ones(grid.shape, bool))
+    displacement = views.LinearPart.fit(DisplacementField(field, grid), grid, np.ones(grid.shape, bool)).rest
     axial = views.planes(grid, (10, 15, 20))[0]
     lines = views.grid_lines(axial, displacement, 5.0)
     upright = [line for line in lines if np.ptp(line[:, 0]) < np.ptp(line[:, 1])]
@@ -283,7 +316,7 @@ def test_colour_images_and_integer_images_are_shown():
     grid = Grid((9, 18, 27), np.eye(4))
     colour = Image(torch.rand((3, *grid.shape)), grid.index_to_world)
     picture = views.grey(colour)
-    assert picture.shape == grid.shape and 0 <= picture.min() and picture.max() <= 1
+    assert picture.shape == grid.shape and picture.min() >= 0 and picture.max() <= 1
     constant = Image(torch.ones((1, *grid.shape)), grid.index_to_world)
     Page(render_html(constant, constant, constant, Affine.identity(), REPORT))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ def put_weights(folder: Path, variant: str = "brain", model: str = "avsm", state
     (folder / model).mkdir(parents=True, exist_ok=True)
     path = folder / model / f"{variant}.safetensors"
     path.write_bytes(save(state or STATE))
-    record = {"model": model, "variant": variant, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "config": config}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    record = {"model": model, "variant": variant, "sha256": digest, "config": config}
     path.with_suffix(".json").write_text(json.dumps(record))
     return path
 
@@ -58,7 +60,7 @@ def test_earlier_folder_wins(tmp_path, monkeypatch):
     first, second = tmp_path / "first", tmp_path / "second"
     mine = put_weights(first)
     put_weights(second)
-    monkeypatch.setenv(zoo.ENVIRONMENT_VARIABLE, f"{first}{zoo.os.pathsep}{second}")
+    monkeypatch.setenv(zoo.ENVIRONMENT_VARIABLE, f"{first}{os.pathsep}{second}")
     assert zoo.find_weights("avsm").path == mine
     assert len(zoo.list_weights("avsm")) == 1
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the Slicer modules, the same inside a real Slicer and on the host of `host/` (see host/README.md)."""
+"""Fixtures for the tests of the Slicer modules, the same inside a real Slicer and on the host (host/README.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ if not host.is_real_slicer():
         _application = host.install()
     except Exception as error:
         # The core's tests must still run: each file here becomes one failing test that says what the machine lacks.
-        needs = "" if "apt-get" in str(error) else " (python packages: pip install '.[slicer-test]'; system packages: Testing/slicer/host/README.md)"
+        needs = (
+            ""
+            if "apt-get" in str(error)
+            else " (python packages: pip install '.[slicer-test]'; system packages: Testing/slicer/host/README.md)"
+        )
         _problem = f"The Slicer test host cannot start: {error}{needs}"
 
 
@@ -42,12 +46,6 @@ class _FailingItem(pytest.Item):
 class _FailingFile(pytest.File):
     def collect(self):
         yield _FailingItem.from_parent(self, name="host_starts")
-
-
-def pytest_collect_file(file_path, parent):
-    if _problem and file_path.suffix == ".py" and file_path.name.startswith("test_"):
-        return _FailingFile.from_parent(parent, path=file_path)
-    return None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -74,12 +72,14 @@ def slot_errors(slicer_host):
     left = list(errors.slot_errors)
     errors.slot_errors.clear()
     if left:
-        pytest.fail(f"{len(left)} exception(s) in slots or observers, which Slicer would only print; the first: {left[0]!r}")
+        pytest.fail(
+            f"{len(left)} exception(s) in slots or observers, which Slicer would only print; the first: {left[0]!r}"
+        )
 
 
 @pytest.fixture
 def process_events():
-    """`process_events(until=None, timeout=None)`: run the event loop; True when the condition held (or there was none)."""
+    """`process_events(until=None, timeout=None)`: run the event loop; True when the condition held (or none given)."""
     import slicer
 
     def run(until=None, timeout: float | None = None) -> bool:
@@ -131,7 +131,7 @@ def module_factory():
 
 @pytest.fixture
 def widget_factory(scene, module_factory, process_events):
-    """`widget_factory(name, folder=None)`: the module's Python widget, opened as Slicer opens it and closed at the end."""
+    """`widget_factory(name, folder=None)`: the module's Python widget, opened as in Slicer and closed at the end."""
     import slicer
 
     opened = []
@@ -219,7 +219,10 @@ def grab(tmp_path):
 
 @pytest.fixture
 def grab_slice(tmp_path, process_events):
-    """`grab_slice(name, path=None, size=(400, 400))`: one slice view; returns RGB (height, width, 3). Slicer keeps its own size."""
+    """`grab_slice(name, path=None, size=(400, 400))`: one slice view; returns RGB (height, width, 3).
+
+    A real Slicer keeps the size its window gives.
+    """
     import slicer
     from host.pictures import render_to_array, write_png
 
@@ -254,7 +257,7 @@ def grab_slices(tmp_path, grab_slice):
 
 @pytest.fixture
 def python_without_gui():
-    """`python_without_gui(code)`: run code as PythonSlicer does (no window: `qt` and `ctk` are empty); a CompletedProcess."""
+    """`python_without_gui(code)`: run code as PythonSlicer does (`qt` and `ctk` are empty); a CompletedProcess."""
 
     def run(code: str) -> subprocess.CompletedProcess:
         folders = [str(HERE / "host" / "no_gui")] if _application is not None else []

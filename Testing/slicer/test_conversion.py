@@ -6,7 +6,19 @@ import fake_worker
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from volumes import GEOMETRIES, SHAPE, add_bend, add_linear, add_volume, pattern, rigid, scaled, through, to_lps
+from volumes import (
+    GEOMETRIES,
+    SHAPE,
+    add_bend,
+    add_linear,
+    add_volume,
+    as_itk,
+    pattern,
+    rigid,
+    scaled,
+    through,
+    to_lps,
+)
 
 TOLERANCE_MM = 0.05
 
@@ -22,16 +34,6 @@ def itk_transform(affine, displacement, index_to_world) -> sitk.Transform:
     linear.SetMatrix(np.asarray(affine)[:3, :3].ravel().tolist())
     linear.SetTranslation(np.asarray(affine)[:3, 3].tolist())
     return sitk.CompositeTransform([linear, sitk.DisplacementFieldTransform(field)])  # ITK applies the last first
-
-
-def itk_image(image) -> sitk.Image:
-    """An :class:`ImageArray` as a SimpleITK image."""
-    result = sitk.GetImageFromArray(image.array)
-    spacing = np.linalg.norm(image.index_to_world[:3, :3], axis=0)
-    result.SetSpacing(spacing.tolist())
-    result.SetOrigin(image.index_to_world[:3, 3].tolist())
-    result.SetDirection((image.index_to_world[:3, :3] / spacing).ravel().tolist())
-    return result
 
 
 def points_around(index_to_world, shape, seed=0, count=150) -> np.ndarray:
@@ -189,8 +191,8 @@ def test_hardening_gives_itks_picture(scene):
     moving.HardenTransform()
     hardened = conversion.volume_to_array(moving)  # Slicer makes room for what the transform moves out of the box
     expected = sitk.Resample(
-        itk_image(image),
-        itk_image(hardened),
+        as_itk(image.array, image.index_to_world),
+        as_itk(hardened.array, hardened.index_to_world),
         itk_transform(fake_worker.AFFINE, field, image.index_to_world),
         sitk.sitkLinear,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -31,6 +33,11 @@ GEOMETRIES = {
 
 def pattern(shape=SHAPE, shift=(0.0, 0.0, 0.0), seed: int = 3) -> np.ndarray:
     """(D, H, W) float32: a soft body with structures inside, moved by ``shift`` voxels (k, j, i)."""
+    return _pattern(tuple(shape), tuple(shift), seed).copy()
+
+
+@functools.cache
+def _pattern(shape, shift, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     grids = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
     points = np.stack([grid - offset for grid, offset in zip(grids, shift, strict=True)], -1)
@@ -39,9 +46,9 @@ def pattern(shape=SHAPE, shift=(0.0, 0.0, 0.0), seed: int = 3) -> np.ndarray:
     image = 100.0 / (1.0 + np.exp((body - 1.0) * 14))
     for _ in range(14):
         centre = size * generator.uniform(0.28, 0.72, 3)
-        radius = generator.uniform(2.0, 5.0)
+        radius = generator.uniform(3.0, 7.0)
         distance = np.linalg.norm(points - centre, axis=-1)
-        image += generator.uniform(-60, 70) / (1.0 + np.exp((distance - radius) * 1.2))
+        image += generator.uniform(-60, 70) / (1.0 + np.exp((distance - radius) * 0.9))
     return image.astype(np.float32)
 
 
@@ -70,9 +77,9 @@ def add_bend(name: str):
     import vtk
 
     source, target = vtk.vtkPoints(), vtk.vtkPoints()
-    for x in (-60.0, 0.0, 80.0):
-        for y in (-60.0, 10.0, 90.0):
-            for z in (-60.0, 20.0, 110.0):
+    for x in (-60.0, 0.0, 80.0):  # few landmarks: every point of every picture sums over all of them
+        for y in (-60.0, 90.0):
+            for z in (-60.0, 110.0):
                 source.InsertNextPoint(x, y, z)
                 target.InsertNextPoint(x + 60 + 0.08 * y, y + 6 * np.sin(x / 40), z - 0.0008 * x * x + 3)
     spline = vtk.vtkThinPlateSplineTransform()
@@ -91,3 +98,40 @@ def through(transform, points: np.ndarray) -> np.ndarray:
 
 def to_lps(points: np.ndarray) -> np.ndarray:
     return points * np.array([-1.0, -1.0, 1.0])
+
+
+def as_itk(array: np.ndarray, matrix: np.ndarray):
+    """An array (D, H, W) and its index-to-world matrix as a SimpleITK image, in whichever world the matrix leads to."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(array)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(matrix[:3, 3].tolist())
+    image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
+    return image
+
+
+def counterpart(array: np.ndarray, matrix: np.ndarray, axes: np.ndarray, shape=(44, 50, 52)):
+    """The same body, turned by 8 degrees, shifted by some 7 mm and bent by 3 mm, seen by another scanner.
+
+    ``axes`` gives the other scanner's voxel axes (a matrix without its translation); both see the same region.
+    Returns (array, index to world).
+    """
+    import SimpleITK as sitk
+
+    seen = axes.copy()
+    middle = (matrix @ [*(np.array(array.shape[::-1]) - 1) / 2, 1.0])[:3]
+    seen[:3, 3] = middle - axes[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
+    move = rigid((5, -3, 6), (4, -5, 3))
+    turn = sitk.AffineTransform(3)
+    turn.SetCenter(middle.tolist())
+    turn.SetMatrix(move[:3, :3].ravel().tolist())
+    turn.SetTranslation(move[:3, 3].tolist())
+    z, y, x = np.meshgrid(*(np.linspace(0, np.pi, n) for n in array.shape), indexing="ij")
+    bump = 3 * np.sin(x) * np.sin(y) * np.sin(z)
+    bend = sitk.GetImageFromArray(np.stack([bump, -0.7 * bump, 0.5 * bump], -1), isVector=True)
+    bend.CopyInformation(as_itk(array, matrix))
+    warp = sitk.CompositeTransform([turn, sitk.DisplacementFieldTransform(sitk.Cast(bend, sitk.sitkVectorFloat64))])
+    grid = as_itk(np.zeros(shape, np.float32), seen)
+    return sitk.GetArrayFromImage(sitk.Resample(as_itk(array, matrix), grid, warp, sitk.sitkLinear)), seen

@@ -28,9 +28,7 @@ def ensure_dependencies() -> None:
     """
     if find_spec("torch") is None:
         _install_torch()
-    missing = missing_requirements()
-    if missing:
-        _install(missing)
+    _install_requirements()
 
 
 def missing_requirements() -> list[str]:
@@ -74,21 +72,19 @@ def _install_torch() -> None:
     importlib.invalidate_caches()
 
 
-def _install(missing: list[str]) -> None:
+def _install_requirements() -> None:
     """Install small packages: with Slicer's own dialogue where it has one, else after asking here."""
     try:
         if _has_packaging():
             slicer.packaging.pip_ensure(slicer.packaging.load_requirements(str(REQUIREMENTS)), requester="RegNet")
-        else:
+        elif missing := missing_requirements():
             _ask_and_install(missing)
     except DependencyError:
         raise
     except Exception as error:
         logging.exception("Python packages could not be installed")
         raise DependencyError(
-            _("Python packages that RegNet needs could not be installed ({names}): {reason}").format(
-                names=", ".join(missing), reason=error
-            )
+            _("The Python packages that RegNet needs were not installed: {reason}").format(reason=error)
         ) from error
     importlib.invalidate_caches()
 

@@ -102,7 +102,8 @@ class Checkerboard:
 
     def __init__(self, tile_mm: float) -> None:
         self._tile_mm = tile_mm
-        self._fixed, self._moving = _masking_filter(), _masking_filter()
+        # The lower layer stays opaque where it is masked: what is blended over nothing would not be seen.
+        self._fixed, self._moving = _masking_filter(255.0), _masking_filter(0.0)
         self._tiles, self._other_tiles = vtk.vtkImageData(), vtk.vtkImageData()
         self._fixed.SetMaskInputData(self._tiles)
         self._moving.SetMaskInputData(self._other_tiles)
@@ -170,9 +171,9 @@ def _port(layer):
     return layer.GetImageDataConnection() if layer is not None and layer.GetVolumeNode() is not None else None
 
 
-def _masking_filter():
+def _masking_filter(alpha: float):
     mask = vtk.vtkImageMask()
-    mask.SetMaskedOutputValue(4, [0.0, 0.0, 0.0, 0.0])  # black and transparent
+    mask.SetMaskedOutputValue(4, [0.0, 0.0, 0.0, alpha])
     return mask
 
 

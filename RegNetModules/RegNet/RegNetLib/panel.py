@@ -66,9 +66,11 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.demoButton.connect("clicked()", self.on_demo)
         self.ui.swapButton.connect("clicked()", self.on_swap)
         self.ui.restoreDefaultsButton.connect("clicked()", self.on_defaults)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.on_scene_start_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_close)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.on_scene_start_close)
+        self.addObserver(scene, scene.EndCloseEvent, self.on_scene_ready)
+        self.addObserver(scene, scene.StartImportEvent, self.on_scene_start_import)
+        self.addObserver(scene, scene.EndImportEvent, self.on_scene_ready)
         self.setup_model_section()
         self._observe_parameters()
 
@@ -94,8 +96,12 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.review.suspend()
         self._forget_parameters()
 
-    def on_scene_end_close(self, *_arguments) -> None:
-        if self.parent.isEntered:
+    def on_scene_start_import(self, *_arguments) -> None:
+        """While nodes arrive one by one, the selectors would overwrite what the scene says of them."""
+        self._forget_parameters()
+
+    def on_scene_ready(self, *_arguments) -> None:
+        if self.parent.isEntered or self.run.is_running():
             self._observe_parameters()
 
     def on_demo(self) -> None:

@@ -10,6 +10,10 @@ from slicer.i18n import tr as _
 from .result_import import REPORT
 
 
+OUTER_STAGES = ("read", "align", "model", "refine", "export")
+"""The core's stages that follow each other; those inside them are left out of the table."""
+
+
 class ResultSection:
     """Shows the report that a transform node carries; nothing when it carries none."""
 
@@ -66,7 +70,7 @@ def _number(value, pattern: str) -> str:
 
 
 def _times(times: dict) -> str:
-    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in times.items() if name != "total")
+    stages = ", ".join(f"{name} {times[name]:.1f}" for name in OUTER_STAGES if name in times)
     total = _number(times.get("total"), "{:.1f} s")
     return f"{total} ({stages})" if total and stages else total
 

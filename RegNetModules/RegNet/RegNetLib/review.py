@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import slicer
 
+from .deformation_grid import show_deformation_grid
 from .live_composite import Checkerboard, Difference, LiveComposite
 from .result_import import FIXED, MOVING, RESULT_PARENT
 from .slice_views import slice_views
@@ -63,7 +64,7 @@ class ReviewSection:
     def show_pair(self) -> None:
         """Fixed volume in the background, moving volume in the foreground, everything in view."""
         fixed, moving = self._pair()
-        if fixed is None or moving is None:
+        if fixed is None:
             return
         slicer.util.setSliceViewerLayers(fixed, moving, None, self._ui.fadeSlider.value)
         slicer.util.resetSliceViews()
@@ -83,9 +84,8 @@ class ReviewSection:
 
     def refresh(self) -> None:
         """Enable what makes sense for the present pair and result."""
-        fixed, moving = self._pair()
         result = self._result()
-        self._ui.reviewSection.enabled = fixed is not None and moving is not None
+        self._ui.reviewSection.enabled = None not in self._pair()
         self._ui.afterCheckBox.enabled = self._can_be_toggled(result)
         self._ui.gridCheckBox.enabled = result is not None
         if self._can_be_toggled(result):
@@ -102,7 +102,10 @@ class ReviewSection:
         return parameters.resultTransform if parameters is not None else None
 
     def _pair(self):
-        """The volumes to compare: the resampled volume stands for the moving one where that was not transformed."""
+        """The two volumes to compare, (None, None) where there are no two.
+
+        The resampled volume stands for the moving one where that was not transformed.
+        """
         parameters = self._get_parameters()
         if parameters is None:
             return None, None
@@ -110,7 +113,8 @@ class ReviewSection:
         resampled = parameters.outputVolume
         if resampled is not None and parameters.createVolume and not parameters.applyToMoving:
             moving = resampled
-        return parameters.fixedVolume, moving
+        pair = parameters.fixedVolume, moving
+        return pair if None not in pair and pair[0] is not pair[1] else (None, None)
 
     @staticmethod
     def _can_be_toggled(result) -> bool:
@@ -120,8 +124,7 @@ class ReviewSection:
     def _apply_mode(self) -> None:
         self.suspend()
         self.refresh()
-        fixed, moving = self._pair()
-        if self.mode() == FADE or fixed is None or moving is None:
+        if self.mode() == FADE or None in self._pair():
             return
         for view in slice_views():
             combine = Difference() if self.mode() == DIFFERENCE else Checkerboard(self._ui.tileSlider.value)
@@ -158,11 +161,7 @@ class ReviewSection:
         result = self._result()
         if result is None:
             return
-        result.CreateDefaultDisplayNodes()
-        display = result.GetDisplayNode()
-        display.SetVisualizationMode(slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GRID)
-        display.SetVisibility2D(bool(visible))
-        display.SetVisibility(bool(visible))
+        show_deformation_grid(result, visible)
 
     def _show_checked(self, box, checked: bool) -> None:
         self._showing = True

@@ -14,14 +14,16 @@ from .result_import import ResultImporter
 from .worker_client import Job, Listener, State
 
 STAGES = {
+    "read": _("Reading the images"),
     "align": _("Initial alignment"),
-    "affine": _("Affine network"),
-    "register": _("Registration"),
+    "model": _("Registration"),
+    "affine": _("Affine registration"),
+    "field": _("Deformation"),
+    "momentum": _("Deformation"),
     "refine": _("Refinement"),
-    "warp": _("Resampling"),
-    "report": _("Measuring"),
+    "export": _("Resampling and measuring"),
 }
-"""What the core's stages are called on screen; others are shown as they are named."""
+"""What the core's stages are called on screen, by their first word; others are shown as they are named."""
 
 
 class RunSection(Listener):
@@ -143,8 +145,9 @@ class RunSection(Listener):
 
     def on_progress(self, fraction: float, stage: str, text: str) -> None:
         self._ui.progressBar.value = int(1000 * fraction)
-        name = STAGES.get(stage, stage)
-        self.show_status(f"{name}: {text}" if name and text else name or text)
+        first, _space, rest = stage.partition(" ")
+        name = " ".join(filter(None, [STAGES.get(first, first), rest]))
+        self.show_status(": ".join(filter(None, [name, text])))
 
     def on_message(self, level: str, text: str) -> None:
         if level == "warning":

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 _HERE = Path(__file__).resolve()
 _FOLDERS = (_HERE.parent.parent / "Resources" / "Demo", _HERE.parents[3] / "Resources" / "Demo")
 """Installed beside the modules' resources, or in the source tree."""
-FIXED_NAME, MOVING_NAME = "RegNet demo: patient", "RegNet demo: atlas"
+FIXED_NAME, MOVING_NAME = "Patient T1", "Atlas T1"
 FILES = {FIXED_NAME: "patient_T1.nii.gz", MOVING_NAME: "atlas_T1.nii.gz"}
 
 

@@ -26,6 +26,7 @@ class WorkerProcess:
     def __init__(self, command: list[str] | None = None) -> None:
         self._command = command or worker_command()
         self._process = None
+        self._ended = qt.QProcess.NotRunning
         self._output = b""
         self._errors = b""
 
@@ -36,7 +37,7 @@ class WorkerProcess:
         self._process.start(self._command[0], self._command[1:])
 
     def is_running(self) -> bool:
-        return self._process is not None and self._process.state() != qt.QProcess.NotRunning
+        return self._process is not None and self._process.state() != self._ended
 
     def process_id(self) -> int:
         return int(self._process.processId()) if self.is_running() else 0

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import spatial
+from .adam import Adam
 from .align import CANDIDATES, LEVELS_PER_EXTENT, SEARCH_DEGREES
 from .errors import InputError
 from .events import Events
@@ -18,6 +19,8 @@ from .losses.nmi import normalized_mutual_information
 
 SEARCH_POINTS, LEVEL_POINTS = 3000, (6000, 24000, 60000)
 LEAST_OVERLAP = 0.2
+FOREGROUND, BACKGROUND_SHARE = 0.02, 0.2
+"""Most points go where the fixed image has content; the rest tell where it has none."""
 
 
 class Level:
@@ -111,7 +114,9 @@ class AlignmentProblem:
             events.progress(0.15 * (number + 1) * 32 / len(poses))
         values = torch.cat(values)
         if not torch.isfinite(values).any() or float(values.max()) < -0.5:
-            raise InputError("The images have nothing to compare: no overlap in space, or masks that exclude everything.")
+            raise InputError(
+                "The images have nothing to compare: no overlap in space, or masks that exclude everything."
+            )
         return poses[values.argsort(descending=True)[:CANDIDATES]]
 
     def _optimise(
@@ -127,8 +132,8 @@ class AlignmentProblem:
     ) -> Tensor:
         """Improve each pose by Adam in units of millimetres at the rim; best first."""
         free = torch.zeros(len(poses), 12, dtype=torch.float64, device=self.device, requires_grad=True)
-        optimiser = torch.optim.Adam([free], lr=step, betas=(0.8, 0.95))
         usable = torch.from_numpy(_degrees_of_freedom(kind, self.planar)).to(self.device)
+        adam = Adam(free.detach())
         best = torch.full((len(poses),), -math.inf, device=self.device)
         kept = poses.clone()
         for number in range(iterations + 1):
@@ -140,11 +145,10 @@ class AlignmentProblem:
                 kept[better] = matrices.detach()[better]
             if number == iterations:
                 break
-            for group in optimiser.param_groups:
-                group["lr"] = step * (0.5 * (1 + math.cos(math.pi * number / iterations)) * 0.95 + 0.05)
-            optimiser.zero_grad()
-            (-value.sum()).backward()
-            optimiser.step()
+            rate = step * (0.5 * (1 + math.cos(math.pi * number / iterations)) * 0.95 + 0.05)
+            (gradient,) = torch.autograd.grad(value.sum(), free)
+            with torch.no_grad():
+                free += rate * adam.step(gradient)
             events.progress(low + (high - low) * (number + 1) / iterations)
         return kept[best.argsort(descending=True)]
 
@@ -181,10 +185,7 @@ def _rotation(x: float, y: float, z: float) -> np.ndarray:
 def _reduced(image: Image, step: float) -> Image:
     """The image smoothed and resampled to a spacing of about ``step`` mm, never finer than it is."""
     grid = image.grid.with_spacing(np.maximum(image.spacing, step))
-    ratio = [(old - 1) / (new - 1) if new > 1 else 1.0 for old, new in zip(image.grid.shape, grid.shape, strict=True)]
-    sigmas = [0.42 * math.sqrt(r * r - 1) if r > 1.01 else 0.0 for r in ratio]
-    smooth = spatial.gaussian(image.data[None], sigmas)
-    return Image(spatial.resize(smooth, grid.shape)[0], grid.index_to_world, image.ndim)
+    return Image(spatial.reduce(image.data[None], grid.shape)[0], grid.index_to_world, image.ndim)
 
 
 def _points(
@@ -196,10 +197,21 @@ def _points(
     if mask is not None:
         allowed = allowed[mask.resample(image.grid, labels=True).data[0].numpy().ravel() > 0]
         if allowed.size < 16:
-            raise InputError("The fixed mask leaves nothing to compare; give a mask that covers part of the fixed image.")
+            raise InputError(
+                "The fixed mask leaves nothing to compare; give a mask that covers part of the fixed image."
+            )
     if allowed.size > count:
-        # One random member of each of ``count`` consecutive runs: even cover without a lattice's aliasing.
-        edges = np.linspace(0, allowed.size, count + 1)
-        allowed = allowed[(edges[:-1] + generator.random(count) * np.diff(edges)).astype(int)]
+        near = spatial.box((image.data[None] > FOREGROUND).float(), 2)[0, 0].numpy().ravel()[allowed] > 0
+        inside, outside = allowed[near], allowed[~near]
+        most = count - min(outside.size, int(count * BACKGROUND_SHARE))
+        allowed = np.concatenate([_spread(inside, most, generator), _spread(outside, count - most, generator)])
     k, j, i = np.unravel_index(allowed, image.grid.shape)
     return apply_matrix(image.index_to_world, np.stack([i, j, k], axis=1).astype(np.float64)), values[allowed]
+
+
+def _spread(indices: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """One random member of each of ``count`` consecutive runs: even cover without a lattice's aliasing."""
+    if indices.size <= count:
+        return indices
+    edges = np.linspace(0, indices.size, count + 1)
+    return indices[(edges[:-1] + generator.random(count) * np.diff(edges)).astype(int)]

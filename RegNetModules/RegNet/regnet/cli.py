@@ -33,6 +33,8 @@ FixedMask = Annotated[Path | None, typer.Option(help="Where the fixed image may 
 MovingMask = Annotated[Path | None, typer.Option(help="Where the moving image may be compared (non-zero).")]
 Align = Annotated[str, typer.Option(help="Initial alignment: none, centres, moments, rigid or affine.")]
 
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".tif", ".tiff")
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -57,7 +59,7 @@ def register(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUTDIR", help="Folder for the results.")],
     model: Model = "avsm",
     align: Align = "affine",
-    refine: Annotated[str, typer.Option(help="Improve the result on this pair: auto, off or a number of steps.")] = "auto",
+    refine: Annotated[str, typer.Option(help="Improve the result on this pair: auto, off or N steps.")] = "auto",
     fixed_mask: FixedMask = None,
     moving_mask: MovingMask = None,
     parameters: Annotated[
@@ -72,32 +74,28 @@ def register(
     """Register MOVING to FIXED; writes transform.h5, warped.nii.gz, report.json and report.html to OUTDIR."""
     from . import cli_work as work
     from .models import get_info, get_parameters
+    from .outputs import staged_folder
 
     values = work.parse_parameters(parameters or [])
     steps = work.parse_refine(refine)
     get_info(model)
     get_parameters(model).from_dict(values)
-    with work.staged_folder(output, work.RESULT_FILES) as folder, progress(quiet) as events:
-        from .image import Image
-        from .register import register as run
-
-        images = [Image.read(path) for path in (fixed, moving)]
-        masks = [None if path is None else Image.read(path, labels=True) for path in (fixed_mask, moving_mask)]
-        result = run(
-            *images,
+    with staged_folder(output, work.RESULT_FILES) as folder, progress(quiet) as events:
+        report = work.register_files(
+            folder,
+            fixed,
+            moving,
+            events=events,
             model=model,
             align=align,
             refine=steps,
-            fixed_mask=masks[0],
-            moving_mask=masks[1],
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
             parameters=values,
             device=device,
             seed=seed,
             memory_mb=memory,
-            events=events,
         )
-        names = {"fixed": fixed.name, "moving": moving.name}
-        report = work.write_results(folder, result, *images, names)
     if json:
         print_json({"output": str(output), **report})
     else:
@@ -115,22 +113,17 @@ def align(
     fixed_mask: FixedMask = None,
     moving_mask: MovingMask = None,
     seed: Seed = 0,
-    device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Align MOVING to FIXED linearly; writes one ITK transform, fixed to moving points in LPS millimetres."""
-    from . import cli_work as work
+    from .cli_work import align_files
+    from .outputs import check_output
 
-    work.check_output(output, (".h5", ".tfm", ".mat", ".txt"))
+    check_output(output, (".h5", ".tfm", ".mat", ".txt"))
     with progress(quiet) as events:
-        from .image import Image
-        from .register import linear
-
-        images = [Image.read(path) for path in (fixed, moving)]
-        masks = [None if path is None else Image.read(path, labels=True) for path in (fixed_mask, moving_mask)]
-        transform = linear(
-            *images, method, fixed_mask=masks[0], moving_mask=masks[1], events=events, device=device, seed=seed
+        transform = align_files(
+            fixed, moving, method, fixed_mask=fixed_mask, moving_mask=moving_mask, seed=seed, events=events
         )
         transform.write(output)
     if json:
@@ -153,18 +146,17 @@ def warp(
 ) -> None:
     """Resample IMAGE onto the grid of R through a transform."""
     from . import cli_work as work
-    from .files import SUFFIXES
-
-    work.check_output(output, tuple(ending for ending in SUFFIXES if ending not in (".h5", ".tfm", ".txt", ".mat")))
     from .image import Image
+    from .outputs import check_output
     from .transform import read_transform
 
-    source = work.read_labels(image) if labels else Image.read(image)
+    check_output(output, IMAGE_ENDINGS)
+    source = work.read_labels(image) if labels else work.read_image(image)
     grid = Image.read(reference).grid
     mapping = read_transform(transform)
     work.require_same_dimension(image=source, reference=grid, transform=mapping)
     mapping = mapping.inverse() if inverse else mapping
-    source.resample(grid, mapping, labels=labels, default=default).write(output)
+    work.write_image(source.resample(grid, mapping, labels=labels, default=default), output)
     if json:
         print_json({"output": str(output), "shape": grid.shape, "spacing": grid.spacing})
     else:
@@ -218,6 +210,7 @@ def models(json: Json = False) -> None:
                 ("fuses", "yes" if entry["fuses"] else "no"),
                 ("weights", held),
             ],
+            justify="left",
         )
 
 

@@ -86,21 +86,6 @@ def _terminable() -> Iterator[None]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C and termination for a moment in which work must not stop half-way."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name)]
-    before = {name: signal.signal(name, signal.SIG_IGN) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
-@contextmanager
 def progress(quiet: bool = False) -> Iterator[Events]:
     """An event sink that draws a bar on a terminal, or prints a line now and then elsewhere."""
     console = Console(stderr=True, highlight=False)
@@ -173,12 +158,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
-def print_table(title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> None:
-    """A table on standard output; columns after the first are aligned to the right."""
+def print_table(
+    title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] = (), justify: str = "right"
+) -> None:
+    """A table on standard output; ``justify`` aligns the columns after the first."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=bool(columns), header_style="dim")
     names = list(columns) or [""] * max(len(row) for row in rows)
     for place, name in enumerate(names):
-        table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+        table.add_column(name, justify="left" if place == 0 else justify, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(table)
@@ -186,13 +173,13 @@ def print_table(title: str, rows: Sequence[Sequence[str]], columns: Sequence[str
 
 def report_rows(report: dict) -> list[tuple[str, str]]:
     """The few numbers of a registration that belong on a screen."""
-    from .report_numbers import number
+    from .report_numbers import number, stage_times
 
-    seconds = dict(report.get("time_s") or {})
+    seconds = stage_times(report)
     total = seconds.pop("total", None)
     memory = report.get("peak_memory_mb")
     metric = report.get("similarity_metric") or "similarity"
-    rows = [
+    return [
         (f"Similarity ({metric}), before", number(report.get("similarity_before"))),
         (f"Similarity ({metric}), after", number(report.get("similarity_after"))),
         ("Folding", f"{number(report.get('folding_percent'))} %"),
@@ -201,4 +188,3 @@ def report_rows(report: dict) -> list[tuple[str, str]]:
         ("Time: total", f"{total:.1f} s" if total is not None else number(None)),
         ("Peak memory", f"{number(round(memory)) if memory is not None else number(None)} MB"),
     ]
-    return rows

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_console import uninterrupted
 from .errors import InputError
+from .events import Event, Events, Progress
+from .nifti import is_complete, is_nifti, read_checked
+from .report_numbers import MAIN_STAGES
 
 if TYPE_CHECKING:
     from .image import Image
-    from .register import Registration
-    from .transform import Transform
+    from .transform import Affine, Transform
 
 RESULT_FILES = ("transform.h5", "warped.nii.gz", "report.json", "report.html")
 
@@ -50,80 +50,19 @@ def parse_refine(text: str) -> str | int:
     raise InputError(f"--refine is {text!r}; give auto, off or a number of steps.")
 
 
-@contextmanager
-def staged_folder(target: Path, names: Iterable[str]) -> Iterator[Path]:
-    """A hidden folder inside ``target`` whose files move into ``target`` together once the work is done.
-
-    If the work fails or is cancelled nothing of it stays, not even folders that were made for it, and files of an
-    earlier run are as they were.
+def read_image(path: Path) -> Image:
+    """An image, with the checks of NIfTI files that ITK leaves out.
 
     Raises:
-        InputError: ``target`` cannot be made or written, or one of ``names`` in it is a folder.
+        InputError: it is missing, damaged, or holds more than one volume or values that are not finite.
     """
-    made = _make_folders(target)
-    done = False
-    staging: Path | None = None
-    try:
-        for name in names:
-            if (target / name).is_dir():
-                raise InputError(f"{str(target / name)!r} is a folder; choose another output folder with -o.")
-        try:
-            staging = Path(tempfile.mkdtemp(prefix=".regnet-", dir=target))
-        except OSError as error:
-            raise _cannot_write(target, error) from None
-        yield staging
-        with uninterrupted():
-            for file in sorted(staging.iterdir()):
-                file.replace(target / file.name)
-            done = True
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-        if not done:
-            for folder in reversed(made):
-                with suppress(OSError):
-                    folder.rmdir()
+    from .image import Image
 
-
-def _make_folders(target: Path) -> list[Path]:
-    """Make ``target`` and its parents; returns those that were not there, the outermost first."""
-    missing = [folder for folder in (target, *target.parents) if not folder.exists()][::-1]
-    made: list[Path] = []
-    try:
-        for folder in missing:
-            folder.mkdir(exist_ok=True)
-            made.append(folder)
-        if not target.is_dir():
-            raise NotADirectoryError(0, "it is a file")
-    except OSError as error:
-        for folder in reversed(made):
-            with suppress(OSError):
-                folder.rmdir()
-        raise _cannot_write(target, error) from None
-    return made
-
-
-def _cannot_write(target: Path, error: OSError) -> InputError:
-    reason = error.strerror or type(error).__name__
-    return InputError(f"The output folder {str(target)!r} cannot be written ({reason}); choose another one with -o.")
-
-
-def check_output(path: Path, endings: tuple[str, ...]) -> None:
-    """Refuse an output file before the work rather than after it.
-
-    Raises:
-        InputError: an unknown ending, a folder that does not exist, or a folder of that name.
-    """
-    if not path.name.lower().endswith(endings):
-        raise InputError(f"The output {path.name!r} has no known ending; use one of {', '.join(endings)}.")
-    if path.is_dir():
-        raise InputError(f"The output {str(path)!r} is a folder; give a file name.")
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {str(path.parent)!r} of the output does not exist; make it first.")
+    return read_checked(path, lambda: Image.read(path))
 
 
 def read_labels(path: Path) -> Image:
-    """A label image.
+    """A label image or a mask.
 
     Raises:
         InputError: it cannot be read, or its values are not whole numbers.
@@ -134,7 +73,7 @@ def read_labels(path: Path) -> Image:
     from .files import read_sitk
     from .image import Image
 
-    image = read_sitk(path)
+    image = read_checked(path, lambda: read_sitk(path))
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{str(path)!r} has several values per voxel; give a label image with one.")
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
@@ -144,6 +83,20 @@ def read_labels(path: Path) -> Image:
     return Image.from_sitk(image, labels=True)
 
 
+def write_image(image: Image, path: Path) -> None:
+    """Write an image so that it appears whole or not at all.
+
+    Raises:
+        InputError: the place cannot be written, or the disk is full.
+    """
+    from .files import replacing
+
+    with replacing(path) as temporary:
+        image.write(temporary)
+        if is_nifti(temporary) and not is_complete(temporary):
+            raise OSError(errno.ENOSPC, "the file was cut short, the disk may be full")
+
+
 def require_same_dimension(**things: Any) -> None:
     """Raise an :class:`InputError` unless all ``things`` (images or transforms) are 2D, or all 3D."""
     if len({thing.ndim for thing in things.values()}) > 1:
@@ -151,23 +104,111 @@ def require_same_dimension(**things: Any) -> None:
         raise InputError(f"{listed[0].upper()}{listed[1:]}; all must have the same dimension.")
 
 
-def write_results(
-    folder: Path, result: Registration, fixed: Image, moving: Image, extra: dict[str, Any], labels: Image | None = None
+def register_files(
+    folder: Path,
+    fixed_path: Path,
+    moving_path: Path,
+    *,
+    labels_path: Path | None = None,
+    fixed_mask: Path | None = None,
+    moving_mask: Path | None = None,
+    events: Events | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Write the files of a registration into ``folder``; returns the report with ``extra`` entries added."""
-    from .report import write_report_html, write_report_json
+    """Read two images, register them with ``options`` and write the result's files into ``folder``.
 
-    report = {**extra, "created": datetime.now().astimezone().isoformat(timespec="seconds"), **result.report}
-    result.transform.write(folder / "transform.h5")
-    result.warped.write(folder / "warped.nii.gz")
-    if result.fused is not None:
-        result.fused.write(folder / "fused.nii.gz")
-    if labels is not None:
-        labels.write(folder / "labels.nii.gz")
-    before = moving.resample(fixed.grid)
-    write_report_html(folder / "report.html", fixed, before, result.warped, result.transform, report, labels)
-    write_report_json(report, folder / "report.json")
+    With ``labels_path``, labels on the moving image are carried over to ``labels.nii.gz``.
+
+    Returns:
+        The report, as it was written; its total time includes reading and writing the images.
+    """
+    events = events or Events()
+    with events.stage("load", 0.0, 0.04):
+        from .register import register
+
+        fixed, moving = read_image(fixed_path), read_image(moving_path)
+        labels, *masks = (path and read_labels(path) for path in (labels_path, fixed_mask, moving_mask))
+    result = register(
+        fixed, moving, fixed_mask=masks[0], moving_mask=masks[1], events=_share(events, 0.04, 0.92), **options
+    )
+    with events.stage("write", 0.92, 0.97):
+        result.transform.write(folder / "transform.h5")
+        write_image(result.warped, folder / "warped.nii.gz")
+        if result.fused is not None:
+            write_image(result.fused, folder / "fused.nii.gz")
+        if labels is not None:
+            labels = labels.resample(fixed.grid, result.transform, labels=True)
+            write_image(labels, folder / "labels.nii.gz")
+    report = {
+        "fixed": fixed_path.name,
+        "moving": moving_path.name,
+        "created": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        **result.report,
+        "time_s": _with_files(result.report["time_s"], events.seconds),
+    }
+    with events.stage("report", 0.97, 1.0):
+        from .report import write_report_html, write_report_json
+
+        before = moving.resample(fixed.grid)
+        write_report_html(folder / "report.html", fixed, before, result.warped, result.transform, report, labels)
+        write_report_json(report, folder / "report.json")
     return report
+
+
+def align_files(
+    fixed_path: Path,
+    moving_path: Path,
+    method: str,
+    *,
+    fixed_mask: Path | None,
+    moving_mask: Path | None,
+    seed: int,
+    events: Events,
+) -> Affine:
+    """The linear transform between two image files, after the checks that :func:`regnet.register` makes."""
+    from .align import align
+    from .checks import check_image, check_mask
+
+    images = {"fixed": read_image(fixed_path), "moving": read_image(moving_path)}
+    masks: dict[str, Image | None] = {}
+    for role, path in (("fixed", fixed_mask), ("moving", moving_mask)):
+        check_image(images[role], role)
+        masks[role] = path and read_labels(path)
+        if masks[role] is not None:
+            check_mask(masks[role], images[role], role)
+    require_same_dimension(fixed_image=images["fixed"], moving_image=images["moving"])
+    with events.stage("align", 0.0, 1.0):
+        return align(
+            images["fixed"],
+            images["moving"],
+            method,
+            fixed_mask=masks["fixed"],
+            moving_mask=masks["moving"],
+            events=events,
+            seed=seed,
+        )
+
+
+def _share(events: Events, low: float, high: float) -> Events:
+    """A sink for a part of the work, whose fractions fill [low, high] of ``events``."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Progress):
+            event = replace(event, fraction=low + (high - low) * event.fraction)
+        if events.emit is not None:
+            events.emit(event)
+
+    return Events(emit=emit, is_cancelled=events.is_cancelled)
+
+
+def _with_files(seconds: dict[str, float], files: dict[str, float]) -> dict[str, float]:
+    """Time per stage with reading and writing around it, and the total of both."""
+    load, write = (round(files.get(name, 0.0), 3) for name in ("load", "write"))
+    stages = {name: value for name, value in seconds.items() if name != "total"}
+    # A report is made during the last stage, so that one's time is what is missing from the total.
+    known = sum(stages.get(name, 0.0) for name in MAIN_STAGES)
+    stages.setdefault("export", round(max(seconds["total"] - known, 0.0), 3))
+    return {"load": load, **stages, "write": write, "total": round(seconds["total"] + load + write, 3)}
 
 
 def evaluate(fixed: Image, moving: Image, transform: Transform) -> dict[str, Any]:
@@ -205,8 +246,6 @@ def evaluate(fixed: Image, moving: Image, transform: Transform) -> dict[str, Any
 
 def describe_models() -> list[dict[str, Any]]:
     """What ``regnet models`` tells of each model. Does not import torch."""
-    from dataclasses import asdict
-
     from .models import MODEL_NAMES, get_info, get_parameters
     from .zoo import list_weights
 

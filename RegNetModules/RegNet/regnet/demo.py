@@ -49,14 +49,19 @@ def run_demo(
     Returns:
         The report.
     """
-    from .cli_work import read_labels, staged_folder, write_results
+    from .cli_work import register_files
+    from .outputs import staged_folder
 
     folder = find_demo_data(data)
     with staged_folder(output, RESULT_FILES) as staging:
-        from .image import Image
-        from .register import register
-
-        patient, atlas = Image.read(folder / PATIENT), Image.read(folder / ATLAS)
-        result = register(patient, atlas, model, seed=seed, device=device, parameters=parameters, events=events)
-        labels = read_labels(folder / LABELS).resample(patient.grid, result.transform, labels=True)
-        return write_results(staging, result, patient, atlas, {"fixed": PATIENT, "moving": ATLAS}, labels)
+        return register_files(
+            staging,
+            folder / PATIENT,
+            folder / ATLAS,
+            labels_path=folder / LABELS,
+            events=events,
+            model=model,
+            seed=seed,
+            device=device,
+            parameters=parameters,
+        )

@@ -12,7 +12,23 @@ import SimpleITK as sitk
 
 from .errors import InputError
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".h5", ".tfm", ".txt", ".mat")
+SUFFIXES = (
+    ".nii.gz",
+    ".nii",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".h5",
+    ".tfm",
+    ".txt",
+    ".mat",
+)
 
 
 def read_sitk(path: Path) -> sitk.Image:
@@ -43,14 +59,20 @@ def _read_series(folder: Path) -> sitk.Image:
     reader = sitk.ImageSeriesReader()
     series = reader.GetGDCMSeriesIDs(str(folder))
     if not series:
-        raise InputError(f"The folder {str(folder)!r} holds no DICOM series; give a folder of DICOM files or one image file.")
+        raise InputError(
+            f"The folder {str(folder)!r} holds no DICOM series; give a folder of DICOM files or one image file."
+        )
     if len(series) > 1:
-        raise InputError(f"The folder {str(folder)!r} holds {len(series)} DICOM series; put the one to read into its own folder.")
+        raise InputError(
+            f"The folder {str(folder)!r} holds {len(series)} DICOM series; put the one to read into its own folder."
+        )
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
     try:
         return reader.Execute()
     except RuntimeError:
-        raise InputError(f"The DICOM series in {str(folder)!r} cannot be read; a file may be damaged or missing.") from None
+        raise InputError(
+            f"The DICOM series in {str(folder)!r} cannot be read; a file may be damaged or missing."
+        ) from None
 
 
 def _one_volume(image: sitk.Image, path: Path) -> sitk.Image:
@@ -77,7 +99,11 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full or the folder not writable"
+        reason = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else "the disk may be full or the folder not writable"
+        )
         raise InputError(f"{str(path)!r} cannot be written: {reason}; choose another place.") from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from . import spatial
-from .errors import InputError
 
 if TYPE_CHECKING:
     import SimpleITK

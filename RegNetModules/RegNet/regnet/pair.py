@@ -15,11 +15,14 @@ from .transform import Affine
 
 FOREGROUND = 0.02
 """Normalised intensity above which a voxel is content rather than background."""
-MARGIN_MM = 8.0
+MARGIN_MM = 4.0
+CONTENT_STEPS = 64
+LEAST_WINDOW = 16
+"""Voxels that a crop keeps on every axis, for the similarity to have something to work in."""
 LEAST_STEPS = 8
 """No axis of a pyramid level gets fewer voxels than this, or than the image has."""
-BYTES_PER_VOXEL = 140
-"""Peak of a dense run, measured: about 35 float32 values per voxel of the working grid."""
+BYTES_PER_VOXEL = 250
+"""Peak of a dense run beyond the images themselves, measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +64,12 @@ class Pair:
         if shape == self.shape:
             return self
         return Pair(
-            reduce(self.fixed, shape),
-            reduce(self.moving, shape),
+            spatial.reduce(self.fixed, shape),
+            spatial.reduce(self.moving, shape),
             self.level_grid(shape),
             None if self.fixed_weight is None else spatial.resize(self.fixed_weight, shape),
             None if self.moving_weight is None else spatial.resize(self.moving_weight, shape),
         )
-
-
-def reduce(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Resample to fewer voxels over the same corners, after a Gaussian that removes what they could not hold."""
-    ratios = [(old - 1) / (new - 1) if new > 1 else 1.0 for old, new in zip(tensor.shape[2:], shape, strict=True)]
-    sigmas = [0.42 * math.sqrt(ratio * ratio - 1) if ratio > 1.01 else 0.0 for ratio in ratios]
-    return spatial.resize(spatial.gaussian(tensor, sigmas), shape)
 
 
 def make_pair(
@@ -91,17 +87,15 @@ def make_pair(
         InputError: the aligned images do not overlap, or a mask excludes everything.
     """
     target, source = fixed.normalized(), moving.normalized()
-    moved = source.resample(fixed.grid, alignment)
-    grid = _content(target, moved)
+    start, grid = _content(target, source, alignment)
     spacing = _affordable_spacing(grid, memory_mb)
     if spacing is None:
-        start = _start(fixed.grid, grid)
         window = (slice(None), *(slice(a, a + n) for a, n in zip(start, grid.shape, strict=True)))
-        first, second = target.data[window], moved.data[window]
+        first, second = target.data[window], source.resample(grid, alignment).data
     else:
-        coarse = grid.with_spacing(spacing)
-        first, second = (_smoothed(image, spacing).resample(coarse, how).data for image, how in ((target, None), (source, alignment)))
-        grid = coarse
+        grid = grid.with_spacing(spacing)
+        first = _smoothed(target, spacing).resample(grid).data
+        second = _smoothed(source, spacing).resample(grid, alignment).data
 
     def prepared(data: Tensor) -> Tensor:
         data = data[:, 0] if fixed.ndim == 2 else data
@@ -124,43 +118,43 @@ def make_pair(
     )
 
 
-def _content(fixed: Image, moved: Image) -> Grid:
-    """The part of the lattice, with a margin, that holds either image's foreground."""
-    foreground = (fixed.data[0] > FOREGROUND) | (moved.data[0] > FOREGROUND)
-    if not bool((moved.data[0] > FOREGROUND).any()):
+def _content(fixed: Image, moving: Image, alignment: Affine) -> tuple[tuple[int, ...], Grid]:
+    """First array index and lattice of the part, with a margin, that holds either image's foreground.
+
+    Looked for on a coarse lattice, whose step then belongs to the margin.
+    """
+    whole = fixed.grid
+    coarse = whole.resized(tuple(min(n, CONTENT_STEPS) for n in whole.shape))
+    moved = moving.resample(coarse, alignment).data[0] > FOREGROUND
+    if not bool(moved.any()):
         raise InputError(
             "After the initial alignment the images do not overlap in space; try --align centres or affine, or check "
             "that both images are of the same region."
         )
-    start, stop = [], []
-    for axis, step in enumerate(fixed.spacing[::-1]):
-        others = [a for a in range(3) if a != axis]
-        line = torch.nonzero(foreground.amax(dim=others)).ravel()
-        margin = math.ceil(MARGIN_MM / step)
-        low, high = int(line[0]) - margin, int(line[-1]) + 1 + margin
-        low, high = max(low, 0), min(high, foreground.shape[axis])
-        if high - low < 16:  # Keep a window that the similarity can work in.
-            low = max(0, min(low, foreground.shape[axis] - 16))
-            high = min(foreground.shape[axis], low + 16)
+    foreground = moved | (fixed.resample(coarse).data[0] > FOREGROUND)
+    start, shape = [], []
+    for axis, step in enumerate(whole.spacing[::-1]):
+        n = whole.shape[axis]
+        ratio = (n - 1) / max(coarse.shape[axis] - 1, 1)
+        line = torch.nonzero(foreground.amax(dim=[other for other in range(3) if other != axis])).ravel()
+        margin = MARGIN_MM / float(step) + ratio
+        low = max(math.floor(int(line[0]) * ratio - margin), 0)
+        high = min(math.ceil(int(line[-1]) * ratio + margin) + 1, n)
+        if high - low < LEAST_WINDOW:
+            low = max(0, min(low, n - LEAST_WINDOW))
+            high = min(n, low + LEAST_WINDOW)
         start.append(low)
-        stop.append(high)
-    return fixed.grid.cropped(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True)))
-
-
-def _start(whole: Grid, part: Grid) -> list[int]:
-    """Array index in ``whole`` of the first voxel of ``part``."""
-    offset = whole.world_to_index @ part.index_to_world[:, 3]
-    return [int(round(value)) for value in offset[:3][::-1]]
+        shape.append(high - low)
+    return tuple(start), whole.cropped(tuple(start), tuple(shape))
 
 
 def _affordable_spacing(grid: Grid, memory_mb: float) -> float | None:
     """The spacing in mm that makes ``grid`` fit in ``memory_mb``, or None if it fits as it is."""
-    spacing = grid.spacing[: grid.ndim]
-    extent = math.prod(grid.size) * math.prod(grid.spacing.tolist())
     voxels = memory_mb * 1e6 / BYTES_PER_VOXEL
     if math.prod(grid.size) <= voxels:
         return None
-    return max(float(spacing.min()), (extent / voxels) ** (1.0 / grid.ndim))
+    content = math.prod(grid.size) * math.prod(grid.spacing[: grid.ndim].tolist())
+    return max(float(grid.spacing[: grid.ndim].min()), (content / voxels) ** (1.0 / grid.ndim))
 
 
 def _smoothed(image: Image, spacing: float) -> Image:

@@ -9,7 +9,6 @@ of composition, so the map's own Jacobian is never needed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,13 +34,17 @@ class Schedule:
     gains less than ``tolerance`` of itself over :data:`CHECK_EVERY` iterations.
     """
 
-    factors: tuple[float, ...] = (4.0, 2.0, 1.0)
-    iterations: tuple[int, ...] = (60, 50, 15)
+    factors: tuple[float, ...] = (4.0, 2.0, 1.4, 1.0)
+    iterations: tuple[int, ...] = (30, 25, 10, 5)
     radius: int = 2
+    stride: int = 2
     step: float = 0.5
-    update_sigma: float = 1.4
-    field_sigma: float = 0.5
-    tolerance: float = 2e-3
+    update_sigma: float = 1.2
+    field_sigma: float = 0.4
+    momentum: float = 0.5
+    tolerance: float = 0.0
+    shortest: float = 0.2
+    finest_field: float = 1.0
 
 
 def schedule_for(refine: str | int, schedule: Schedule | None = None) -> Schedule | None:
@@ -77,7 +80,8 @@ def refine(
     done = 0.0
     for factor, iterations, share in zip(schedule.factors, schedule.iterations, work, strict=True):
         level = pair.level(factor)
-        displacement = spatial.resize_displacement(displacement, level.shape)
+        field_shape = pair.level(max(factor, schedule.finest_field)).shape
+        displacement = spatial.resize_displacement(displacement, field_shape)
         with events.stage(f"refine {factor:g}x", done, done + share):
             displacement = _optimise(level, displacement, iterations, schedule, strength, events)
         done += share
@@ -94,34 +98,35 @@ def _shares(pair: Pair, schedule: Schedule) -> list[float]:
 def _optimise(
     level: Pair, displacement: Tensor, iterations: int, schedule: Schedule, strength: float, events: Events
 ) -> Tensor:
-    similarity = LocalCorrelation(level.fixed, schedule.radius, level.fixed_weight)
+    similarity = LocalCorrelation(level.fixed, schedule.radius, level.fixed_weight, schedule.stride)
     lattice = spatial.identity(level.shape, level.fixed)
+    own_lattice = spatial.identity(displacement.shape[2:], displacement)
     scale = strength**0.5
     history: list[float] = []
+    average: Tensor | None = None
+    length, changed = schedule.step, 0
     for number in range(iterations):
-        position = lattice + displacement
+        position = lattice + spatial.resize_displacement(displacement, level.shape)
         warped = spatial.sample(level.moving, position, padding="border")
         weight = None if level.moving_weight is None else spatial.sample(level.moving_weight, position)
         value, force = similarity.value_and_gradient(warped, weight)
         history.append(value)
-        step = central_differences(warped).mul_(force)
-        step = spatial.gaussian(step, schedule.update_sigma * scale)
+        force = spatial.reduce(central_differences(warped).mul_(force), displacement.shape[2:])
+        average = force if average is None else average.mul_(schedule.momentum).add_(force)
+        step = spatial.gaussian(average, schedule.update_sigma * scale)
         longest = float(step.square().sum(dim=1).max().sqrt())
-        if longest < 1e-12 or _stalled(history, schedule.tolerance):
+        if number - changed >= CHECK_EVERY and value - history[-1 - CHECK_EVERY] < schedule.tolerance * value:
+            # A step of constant length ends up jumping over the optimum: shorten it, then give up.
+            length, changed = length / 2, number
+        if longest < 1e-12 or length < schedule.step * schedule.shortest:
             break
-        step *= schedule.step / longest
-        displacement = spatial.sample(displacement, lattice + step, padding="border").add_(step)
+        step *= length / longest
+        displacement = spatial.sample(displacement, own_lattice + step, padding="border").add_(step)
         displacement = spatial.gaussian(displacement, schedule.field_sigma * scale)
         events.progress((number + 1) / iterations, f"similarity {value:.4f}")
         if number % CHECK_EVERY == 0:
             _preview(displacement, level, events)
     return displacement
-
-
-def _stalled(history: Sequence[float], tolerance: float) -> bool:
-    if len(history) <= CHECK_EVERY:
-        return False
-    return history[-1] - history[-1 - CHECK_EVERY] < tolerance * history[-1]
 
 
 def central_differences(image: Tensor) -> Tensor:

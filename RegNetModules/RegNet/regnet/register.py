@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -219,13 +218,18 @@ class _Job:
         }
 
     def _similarity(self, pair: Pair, alignment: Affine, transform: Transform) -> tuple[float, float]:
-        """Of the images as they were given, and after registration, on the working grid."""
+        """Of the images as they were given, and after registration, at twice the working spacing."""
+        level = pair.level(2.0)
+        weight = None if level.fixed_weight is None else level.fixed_weight.cpu()
+        similarity = LocalCorrelation(level.fixed.cpu(), 2, weight)
         moving = self.moving.normalized()
-        similarity = LocalCorrelation(pair.fixed.cpu(), 2, None if pair.fixed_weight is None else pair.fixed_weight.cpu())
+        coarse = moving.grid.with_spacing(np.maximum(moving.spacing, 2 * min(pair.spacing)))
+        data = spatial.reduce(moving.data[None], coarse.shape)[0]
+        moving = Image(data, coarse.index_to_world, moving.ndim)
         values = []
         for step in (None, transform):
-            data = moving.resample(pair.grid, step).data
-            values.append(similarity.value((data[:, 0] if pair.grid.ndim == 2 else data)[None]))
+            data = moving.resample(level.grid, step).data
+            values.append(similarity.value((data[:, 0] if level.grid.ndim == 2 else data)[None]))
         return values[0], values[1]
 
 

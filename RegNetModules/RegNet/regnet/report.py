@@ -14,8 +14,8 @@ import numpy as np
 from . import report_views as views
 from .files import replacing
 from .image import Image
-from .report_numbers import header, plain, tables, tiles, warnings_box
-from .report_views import Plane
+from .report_numbers import header, number, plain, tables, tiles, warnings_box
+from .report_views import LinearPart, Plane
 from .transform import Transform
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -58,6 +58,7 @@ def render_html(
         for name, array in pictures.items()
         for plane in shown
     ]
+    linear = LinearPart.fit(transform, fixed.grid, pictures["fixed"] > 0.1)
     tile = views.nice_step(max(max(plane.size_mm) for plane in shown), 8)
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         header=header(report),
@@ -71,8 +72,9 @@ def render_html(
         tile_step=f"{tile / 20:g}",
         checkers="".join(_checker(plane, state) for state in ("before", "after") for plane in shown),
         fades="".join(_fade(plane) for plane in shown),
-        grids=_grids(shown, transform, pictures["fixed"]),
-        jacobian=_jacobian(shown, transform, pictures["fixed"]),
+        grids=_grids(shown, linear),
+        jacobian=_jacobian(shown, linear, pictures["fixed"]),
+        scale=number(linear.scale),
         labels=_labels(shown, labels) if labels is not None else "",
         tables=tables(report),
         convention=_convention(shown),
@@ -132,14 +134,13 @@ def _fade(plane: Plane) -> str:
     return _panel(plane, inside, "", "fixed image fading into the moving image")
 
 
-def _grids(shown: list[Plane], transform: Transform, fixed: np.ndarray) -> str:
+def _grids(shown: list[Plane], linear: LinearPart) -> str:
     """The regular grid after the non-linear part of the transform, drawn over the fixed image."""
-    displacement = views.nonlinear_part(transform, shown[0].grid, fixed > 0.1)
     spacing = views.nice_step(max(max(plane.size_mm) for plane in shown), 28)
     panels = []
     for plane in shown:
         height, width = plane.size_mm
-        drawn = views.grid_lines(plane, displacement, spacing)
+        drawn = views.grid_lines(plane, linear.rest, spacing)
         lines = "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line) for line in drawn)
         drawing = (
             f'<svg class="layer" viewBox="0 0 {width:.2f} {height:.2f}" preserveAspectRatio="none">'
@@ -149,12 +150,13 @@ def _grids(shown: list[Plane], transform: Transform, fixed: np.ndarray) -> str:
     return "".join(panels) + f'<p class="note">Grid lines every {spacing:g} mm before deformation.</p>'
 
 
-def _jacobian(shown: list[Plane], transform: Transform, fixed: np.ndarray) -> str:
-    """Colour maps of the determinant, the colour bar, and how many of the shown pixels fold."""
+def _jacobian(shown: list[Plane], linear: LinearPart, fixed: np.ndarray) -> str:
+    """Colour maps of the determinant over the linear scale, the colour bar, and how many shown pixels fold."""
     maps = []
     for plane in shown:
         slab, place = plane.slab()
-        maps.append(plane.turn(np.take(transform.jacobian_determinant(slab), place, axis=plane.axis)))
+        determinant = np.take(linear.transform.jacobian_determinant(slab), place, axis=plane.axis)
+        maps.append(plane.turn(determinant) / linear.scale)
     inside = [plane.cut(fixed) > 0.1 for plane in shown]
     values = np.concatenate([m[i] if i.any() else m.ravel() for m, i in zip(maps, inside, strict=True)])
     positive = values[values > 0]

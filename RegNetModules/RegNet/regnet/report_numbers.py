@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 NOTHING = "–"
+MAIN_STAGES = ("load", "read", "align", "model", "refine", "export", "write")
+"""The stages that together make up a registration; others that a report has are parts of these."""
 
 
 def plain(value: Any) -> Any:
@@ -42,8 +44,8 @@ def number(value: Any, digits: int = 3) -> str:
         return NOTHING
     if value == 0 or isinstance(value, int):
         return f"{value:,}".replace(",", " ") if isinstance(value, int) else "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    rounded = round(value, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = float(f"{value:.{digits - 1}e}")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     return f"{rounded:,.{decimals}f}".replace(",", " ")
 
 
@@ -82,7 +84,7 @@ def tiles(report: dict) -> str:
     fold_tone = "" if not _finite(folding) else "good" if folding <= 0.001 else "bad" if folding > 0.1 else "fair"
     fold_word = {"good": "invertible", "fair": "a few folds", "bad": "look at the map", "": ""}[fold_tone]
     megabytes = number(round(memory)) if _finite(memory) else NOTHING
-    similarity = f"{number(before)} <em>→</em> {number(after)}"
+    similarity = f"{_fixed(before)} <em>→</em> {_fixed(after)}"
     return "".join(
         (
             _tile("Similarity", similarity, f"{change} · {metric}".strip(" ·"), tone),
@@ -105,8 +107,8 @@ def tables(report: dict) -> str:
         ("Device", report.get("device")),
         ("Seed", report.get("seed")),
         ("Parameters", _pairs(report.get("parameters"))),
-        ("Similarity before", number(report.get("similarity_before"), 4)),
-        ("Similarity after", number(report.get("similarity_after"), 4)),
+        ("Similarity before", _fixed(report.get("similarity_before"), 4)),
+        ("Similarity after", _fixed(report.get("similarity_after"), 4)),
         ("Folding", f"{number(report.get('folding_percent'))} %"),
         ("SDlogJ", number(report.get("sdlogj"), 4)),
         ("Version", report.get("version")),
@@ -119,8 +121,15 @@ def tables(report: dict) -> str:
     return f'<table class="numbers"><tbody>{body}</tbody></table>{_times(report)}'
 
 
-def _times(report: dict) -> str:
+def stage_times(report: dict) -> dict[str, float]:
+    """Seconds of the main stages in order, without the parts of a stage, and ``total``."""
     seconds = {name: value for name, value in (report.get("time_s") or {}).items() if _finite(value)}
+    main = {name: seconds[name] for name in MAIN_STAGES if name in seconds}
+    return {**main, "total": seconds["total"]} if main and "total" in seconds else seconds
+
+
+def _times(report: dict) -> str:
+    seconds = stage_times(report)
     total = seconds.pop("total", None) or sum(seconds.values())
     if not seconds or not total:
         return ""
@@ -157,7 +166,8 @@ def _grid_text(report: dict) -> str:
     shape = [int(n) for n in reversed(list(grid["shape"]))]
     axes = 2 if shape[-1] == 1 else 3
     size = " × ".join(str(n) for n in shape[:axes])
-    spacing = " × ".join(f"{float(s):.3g}" for s in list(grid.get("spacing") or [])[:axes])
+    steps = [f"{float(step):.3g}" for step in list(grid.get("spacing") or [])[:axes]]
+    spacing = steps[0] if len(set(steps)) == 1 else " × ".join(steps)
     return f"{size} at {spacing} mm" if spacing else size
 
 
@@ -165,6 +175,10 @@ def _pairs(parameters: Any) -> str:
     if not isinstance(parameters, dict) or not parameters:
         return "defaults"
     return ", ".join(f"{name} = {value}" for name, value in parameters.items())
+
+
+def _fixed(value: Any, decimals: int = 3) -> str:
+    return f"{value:.{decimals}f}" if _finite(value) else NOTHING
 
 
 def _finite(value: Any) -> bool:

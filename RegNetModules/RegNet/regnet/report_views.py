@@ -6,6 +6,7 @@ import base64
 import itertools
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,31 +168,42 @@ def data_uri(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode("ascii")
 
 
-def nonlinear_part(transform: Transform, grid: Grid, inside: np.ndarray):
-    """A function from points to the displacement (N, 3) in mm that is left after the best affine is taken out.
+@dataclass(frozen=True)
+class LinearPart:
+    """The affine map nearest to a transform: x -> matrix (x - middle) + middle + shift, in mm."""
 
-    The affine is fitted by least squares over the points of ``grid`` where ``inside`` is true, so a plain change of
-    position, size or shear draws straight lines whatever the transform is made of.
-    """
-    step = max(1, int(np.ceil((inside.size / 20_000) ** (1 / 3))))
-    index = np.argwhere(inside[::step, ::step, ::step]) * step
-    if len(index) < 50:
-        index = np.stack(np.meshgrid(*[np.linspace(0, n - 1, 8) for n in grid.shape], indexing="ij"), -1).reshape(-1, 3)
-    points = apply_matrix(grid.index_to_world, index[:, ::-1].astype(float))
-    middle = points.mean(axis=0)
-    design = np.c_[points - middle, np.ones(len(points))]
-    # Least norm: the flat axis of a 2D image, and any other that the points do not span, stays as it is.
-    solution, *_ = np.linalg.lstsq(design, transform(points) - points, rcond=1e-8)
-    matrix = np.eye(3) + solution[:3].T
+    transform: Transform
+    matrix: np.ndarray
+    middle: np.ndarray
+    shift: np.ndarray
 
-    def displacement(points: np.ndarray) -> np.ndarray:
-        moved = transform(points) - solution[3] - middle
-        return np.linalg.solve(matrix, moved.T).T + middle - points
+    @staticmethod
+    def fit(transform: Transform, grid: Grid, inside: np.ndarray) -> LinearPart:
+        """By least squares over the points of ``grid`` where ``inside`` is true."""
+        step = max(1, int(np.ceil((inside.size / 20_000) ** (1 / 3))))
+        index = np.argwhere(inside[::step, ::step, ::step]) * step
+        if len(index) < 50:
+            lines = [np.linspace(0, n - 1, 8) for n in grid.shape]
+            index = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
+        points = apply_matrix(grid.index_to_world, index[:, ::-1].astype(float))
+        middle = points.mean(axis=0)
+        design = np.c_[points - middle, np.ones(len(points))]
+        # Least norm: the flat axis of a 2D image, and any other that the points do not span, stays as it is.
+        solution, *_ = np.linalg.lstsq(design, transform(points) - points, rcond=1e-8)
+        return LinearPart(transform, np.eye(3) + solution[:3].T, middle, solution[3])
 
-    return displacement
+    @property
+    def scale(self) -> float:
+        """Volume in the moving image of a unit of volume of the fixed image."""
+        return abs(float(np.linalg.det(self.matrix)))
+
+    def rest(self, points: np.ndarray) -> np.ndarray:
+        """Displacement (N, 3) in mm that is left when the affine is taken out of the transform."""
+        moved = self.transform(points) - self.shift - self.middle
+        return np.linalg.solve(self.matrix, moved.T).T + self.middle - points
 
 
-def grid_lines(plane: Plane, displacement, spacing_mm: float) -> list[np.ndarray]:
+def grid_lines(plane: Plane, displacement: Callable[[np.ndarray], np.ndarray], spacing_mm: float) -> list[np.ndarray]:
     """Lines of a regular grid after the displacement, each (N, 2) in mm (right, down) from the top-left corner."""
     height, width = plane.size_mm
     directions = plane.directions()

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+NARROW = 0.6
+"""Below this width in voxels a Gaussian is applied as five taps."""
+
 
 def identity(shape: Sequence[int], like: Tensor) -> Tensor:
     """Voxel coordinates of a grid, ``(1, d, *shape)``, in the dtype and on the device of ``like``."""
@@ -25,14 +28,19 @@ def identity(shape: Sequence[int], like: Tensor) -> Tensor:
 def sample(image: Tensor, coordinates: Tensor, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
     """Read ``image`` (B, C, *n) at voxel ``coordinates`` (B, d, *m): result (B, C, *m)."""
     sizes = image.shape[2:]
-    scaled = [
-        coordinates[:, axis] * (2.0 / (n - 1)) - 1.0 if n > 1 else torch.zeros_like(coordinates[:, axis])
-        for axis, n in enumerate(sizes)
-    ]
-    lattice = torch.stack(scaled[::-1], dim=-1)
-    return functional.grid_sample(
-        image.expand(lattice.shape[0], *image.shape[1:]), lattice, mode, padding, align_corners=True
-    )
+    factors = [2.0 / (n - 1) if n > 1 else 0.0 for n in sizes]
+    shifts = [-1.0 if n > 1 else 0.0 for n in sizes]
+    d = len(sizes)
+    if torch.is_grad_enabled() and coordinates.requires_grad:
+        scaled = [coordinates[:, axis] * factors[axis] + shifts[axis] for axis in range(d)]
+        lattice = torch.stack(scaled[::-1], dim=1)
+    else:
+        lattice = torch.empty_like(coordinates, memory_format=torch.contiguous_format)
+        for axis in range(d):
+            torch.mul(coordinates[:, axis], factors[axis], out=lattice[:, d - 1 - axis]).add_(shifts[axis])
+    image = image.expand(lattice.shape[0], *image.shape[1:])
+    # The sampler reads its lattice through strides: planes per component spare an interleaving copy.
+    return functional.grid_sample(image, lattice.movedim(1, -1), mode, padding, align_corners=True)
 
 
 def warp(image: Tensor, displacement: Tensor, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
@@ -103,10 +111,11 @@ def gaussian_matrix(n: int, sigma: float, dtype: torch.dtype, device: torch.devi
 
 
 @functools.lru_cache(maxsize=256)
-def box_matrix(n: int, radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``(n, n)`` moving average over ``2 * radius + 1`` voxels, shorter at the ends."""
-    index = torch.arange(n)
-    matrix = ((index[:, None] - index[None]).abs() <= radius).to(torch.float64)
+def box_matrix(n: int, radius: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``(m, n)`` moving average over ``2 * radius + 1`` voxels, shorter at the ends, at every ``stride``-th voxel."""
+    first = (n - 1) % stride // 2
+    middles = torch.arange(first, n, stride)
+    matrix = ((middles[:, None] - torch.arange(n)[None]).abs() <= radius).to(torch.float64)
     matrix /= matrix.sum(dim=1, keepdim=True)
     return matrix.to(device=device, dtype=dtype)
 
@@ -116,18 +125,63 @@ def gaussian(tensor: Tensor, sigma: float | Sequence[float]) -> Tensor:
     sigmas = [float(sigma)] * (tensor.ndim - 2) if isinstance(sigma, (int, float)) else list(sigma)
     for axis, width in enumerate(sigmas):
         n = tensor.shape[axis + 2]
-        if width > 0 and n > 1:
+        if width <= 0 or n == 1:
+            continue
+        if width < NARROW and n > 4 and not tensor.requires_grad:
+            tensor = _narrow_gaussian(tensor, axis, width)
+        else:
             tensor = along_axis(tensor, gaussian_matrix(n, float(width), tensor.dtype, tensor.device), axis)
     return tensor
 
 
-def box(tensor: Tensor, radius: int | Sequence[int]) -> Tensor:
-    """Moving average over a window of ``2 * radius + 1`` voxels per axis."""
-    radii = [radius] * (tensor.ndim - 2) if isinstance(radius, int) else list(radius)
-    for axis, reach in enumerate(radii):
-        n = tensor.shape[axis + 2]
-        if reach > 0 and n > 1:
-            tensor = along_axis(tensor, box_matrix(n, int(reach), tensor.dtype, tensor.device), axis)
+def _narrow_gaussian(tensor: Tensor, axis: int, sigma: float) -> Tensor:
+    """Five taps, border voxels repeated: for very narrow kernels shifted sums beat the dense product."""
+    taps = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(3)]
+    total = taps[0] + 2 * (taps[1] + taps[2])
+    position, n = axis + 2, tensor.shape[axis + 2]
+    result = tensor * (taps[0] / total)
+    for k in (1, 2):
+        weight = taps[k] / total
+        if weight < 1e-6:
+            break
+        result.narrow(position, k, n - k).add_(tensor.narrow(position, 0, n - k), alpha=weight)
+        result.narrow(position, 0, n - k).add_(tensor.narrow(position, k, n - k), alpha=weight)
+        result.narrow(position, 0, k).add_(tensor.narrow(position, 0, 1), alpha=weight)
+        result.narrow(position, n - k, k).add_(tensor.narrow(position, n - 1, 1), alpha=weight)
+    return result
+
+
+def reduce(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Resample to fewer voxels over the same corners, after a Gaussian that removes what they could not hold."""
+    for axis, n in enumerate(shape):
+        old = tensor.shape[axis + 2]
+        if old != n:
+            tensor = along_axis(tensor, reduction_matrix(old, int(n), tensor.dtype, tensor.device), axis)
+    return tensor
+
+
+@functools.lru_cache(maxsize=256)
+def reduction_matrix(old: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``(new, old)``: Gaussian against aliasing and linear interpolation in one product."""
+    matrix = interpolation_matrix(old, new, torch.float64, torch.device("cpu"))
+    ratio = (old - 1) / (new - 1) if new > 1 else 1.0
+    if ratio > 1.01:
+        matrix = matrix @ gaussian_matrix(old, 0.42 * math.sqrt(ratio * ratio - 1), torch.float64, torch.device("cpu"))
+    return matrix.to(device=device, dtype=dtype)
+
+
+def box(tensor: Tensor, radius: int, stride: int = 1) -> Tensor:
+    """Mean over a window of ``2 * radius + 1`` voxels per axis, at every ``stride``-th voxel."""
+    for axis, n in enumerate(tensor.shape[2:]):
+        tensor = along_axis(tensor, box_matrix(n, radius, stride, tensor.dtype, tensor.device), axis)
+    return tensor
+
+
+def box_transpose(tensor: Tensor, shape: Sequence[int], radius: int, stride: int = 1) -> Tensor:
+    """The transpose of :func:`box` on a grid of ``shape``: every voxel gathers from the windows it lies in."""
+    for axis in reversed(range(len(shape))):
+        matrix = box_matrix(int(shape[axis]), radius, stride, tensor.dtype, tensor.device)
+        tensor = along_axis(tensor, matrix.t(), axis)
     return tensor
 
 

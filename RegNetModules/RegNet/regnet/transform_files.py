@@ -47,7 +47,9 @@ def read_transform_file(path: Path) -> Transform:
     try:
         transform = sitk.ReadTransform(str(path))
     except RuntimeError:
-        raise InputError(f"{str(path)!r} cannot be read as a transform; it may be damaged or of another kind.") from None
+        raise InputError(
+            f"{str(path)!r} cannot be read as a transform; it may be damaged or of another kind."
+        ) from None
     parts = _convert(transform.Downcast(), path)
     return parts[0] if len(parts) == 1 else Composite(tuple(parts))
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import itk
-import numpy as np
+import re
+from pathlib import Path
 
-from .common import main, threads
+import numpy as np
+import SimpleITK as sitk
+
+from .common import main
 
 
 def register(fixed, moving, out, given):
+    import itk
+
     parameters = itk.ParameterObject.New()
     for kind in ("affine", "bspline"):
         parameters.AddParameterMap(parameters.GetDefaultParameterMap(kind))
@@ -16,22 +21,34 @@ def register(fixed, moving, out, given):
     parameters.SetParameter(0, "AutomaticTransformInitialization", "true")
     parameters.SetParameter(0, "AutomaticTransformInitializationMethod", "CenterOfGravity")
     parameters.SetParameter("WriteResultImage", "false")
+    # Threads come from the environment: with number_of_threads as well, itk-elastix 0.25 may crash.
     itk.elastix_registration_method(
         itk.imread(str(fixed), itk.F),
         itk.imread(str(moving), itk.F),
         parameter_object=parameters,
-        number_of_threads=threads(),
         output_directory=str(out),
         log_to_console=False,
     )
 
 
 def dense(fixed, moving, out, given):
-    """transformix evaluates the chain; its last file names the one before it."""
-    parameters = itk.ParameterObject.New()
-    parameters.ReadParameterFiles([str(out / f"TransformParameters.{i}.txt") for i in range(2)])
-    field = itk.transformix_deformation_field(itk.imread(str(moving), itk.F), parameters)
-    return np.asarray(itk.array_view_from_image(field))
+    """First the affine, then the B-spline. (transformix would say the same, but may crash with few threads.)"""
+    first, second = (read(out / f"TransformParameters.{i}.txt") for i in range(2))
+    affine = sitk.AffineTransform(3)
+    affine.SetParameters(first["TransformParameters"])
+    affine.SetFixedParameters(first["CenterOfRotationPoint"])
+    spline = sitk.BSplineTransform(3, 3)
+    # elastix writes the columns of the direction matrix, ITK keeps its rows.
+    rows = np.reshape(second["GridDirection"], (3, 3)).T.ravel().tolist()
+    spline.SetFixedParameters([*second["GridSize"], *second["GridOrigin"], *second["GridSpacing"], *rows])
+    spline.SetParameters(second["TransformParameters"])
+    return sitk.CompositeTransform([spline, affine])
+
+
+def read(file: Path) -> dict[str, list[float]]:
+    """The entries of an elastix transform file that hold numbers."""
+    entries = re.findall(r"^\((\w+) ([-+.\deE ]+)\)$", file.read_text(), re.MULTILINE)
+    return {name: [float(value) for value in values.split()] for name, values in entries}
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ def register_sample_data() -> None:
     """Called when Slicer has started."""
     import SampleData
 
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(category="Example", sampleName="ExampleData", uris="https://example.org/a.nrrd")
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="Example", sampleName="ExampleData", uris="https://example.org/a.nrrd"
+    )
 
 
 @parameterNodeWrapper

@@ -1,4 +1,7 @@
-"""A test double of Slicer's Python layer over the real MRML scene (see README.md). `install()` makes `qt`, `ctk` and `slicer` importable."""
+"""A test double of Slicer's Python layer over the real MRML scene (see README.md).
+
+`install()` makes `qt`, `ctk` and the missing parts of `slicer` importable.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def install():
     for name, widget in custom_widgets.items():
         if name.startswith("q"):
             setattr(slicer, name, wrapper_class(widget))
-    for native_class in (module_manager.qSlicerScriptedLoadableModule, module_manager.qSlicerScriptedLoadableModuleWidget):
+    for native_class in (
+        module_manager.qSlicerScriptedLoadableModule,
+        module_manager.qSlicerScriptedLoadableModuleWidget,
+    ):
         setattr(slicer, native_class.__name__, wrapper_class(native_class))
     for name, module in {
         "slicer.ScriptedLoadableModule": scripted,

@@ -56,8 +56,10 @@ class qSlicerCoreIOManager(QtCore.QObject):
             raise TypeError(f"PythonQt does not convert a {type(path).__name__}: pass str(path)")
         if not os.path.exists(path):
             return False
+        if file_type == "SceneFile":
+            return bool(loader(path, properties))
         node = loader(path, properties)
-        if node is not None and node is not True and nodes is not None:
+        if node is not None and nodes is not None:
             nodes.AddItem(node)
         return node is not None
 
@@ -88,9 +90,9 @@ class qSlicerCoreIOManager(QtCore.QObject):
     def _load_SceneFile(self, path: str, properties: dict):
         clear = bool(properties.get("clear", False))
         if path.lower().endswith(".mrb"):
-            return self._scene.ReadFromMRB(path, clear) or None
+            return self._scene.ReadFromMRB(path, clear)
         self._scene.SetURL(path)
-        return (self._scene.Connect() if clear else self._scene.Import()) or None
+        return self._scene.Connect() if clear else self._scene.Import()
 
     def fileWriterFileType(self, node) -> str:
         return "NodeFile"

@@ -89,9 +89,15 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton, Collapsible):
         arrow = QtWidgets.QStyleOption()
         arrow.initFrom(self)
         arrow.rect = QtCore.QRect(6, self._header_height() // 2 - 5, 10, 10)
-        shape = QtWidgets.QStyle.PE_IndicatorArrowRight if self._read_collapsed() else QtWidgets.QStyle.PE_IndicatorArrowDown
+        shape = (
+            QtWidgets.QStyle.PE_IndicatorArrowRight
+            if self._read_collapsed()
+            else QtWidgets.QStyle.PE_IndicatorArrowDown
+        )
         painter.drawPrimitive(shape, arrow)
-        painter.drawItemText(option.rect.adjusted(22, 0, 0, 0), QtCore.Qt.AlignVCenter, self.palette(), self.isEnabled(), self.text())
+        painter.drawItemText(
+            option.rect.adjusted(22, 0, 0, 0), QtCore.Qt.AlignVCenter, self.palette(), self.isEnabled(), self.text()
+        )
 
 
 @register

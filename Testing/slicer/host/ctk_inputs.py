@@ -94,7 +94,9 @@ class ctkSliderWidget(_Row):
     value = QtCore.Property(float, lambda self: self._spin.value(), setValue)
     minimum = QtCore.Property(float, lambda self: self._spin.minimum(), setMinimum)
     maximum = QtCore.Property(float, lambda self: self._spin.maximum(), setMaximum)
-    spinBoxVisible = QtCore.Property(bool, lambda self: not self._spin.isHidden(), lambda self, shown: self._spin.setVisible(shown))
+    spinBoxVisible = QtCore.Property(
+        bool, lambda self: not self._spin.isHidden(), lambda self, shown: self._spin.setVisible(shown)
+    )
 
 
 @register
@@ -156,8 +158,12 @@ class ctkRangeWidget(_Row):
 
     minimumValue = QtCore.Property(float, lambda self: self._low.value(), setMinimumValue)
     maximumValue = QtCore.Property(float, lambda self: self._high.value(), setMaximumValue)
-    minimum = QtCore.Property(float, lambda self: self._low.minimum(), lambda self, v: self.setRange(v, self._high.maximum()))
-    maximum = QtCore.Property(float, lambda self: self._high.maximum(), lambda self, v: self.setRange(self._low.minimum(), v))
+    minimum = QtCore.Property(
+        float, lambda self: self._low.minimum(), lambda self, v: self.setRange(v, self._high.maximum())
+    )
+    maximum = QtCore.Property(
+        float, lambda self: self._high.maximum(), lambda self, v: self.setRange(self._low.minimum(), v)
+    )
     singleStep = QtCore.Property(float, lambda self: self._low.singleStep(), _set_step)
     decimals = QtCore.Property(int, lambda self: self._low.decimals(), _set_decimals)
 
@@ -191,7 +197,9 @@ class ctkPathLineEdit(_Row):
         """Slicer keeps the path in its settings; a test host keeps nothing."""
 
     currentPath = QtCore.Property(str, lambda self: self._edit.text(), setCurrentPath)
-    showBrowseButton = QtCore.Property(bool, lambda self: not self._browse.isHidden(), lambda self, shown: self._browse.setVisible(shown))
+    showBrowseButton = QtCore.Property(
+        bool, lambda self: not self._browse.isHidden(), lambda self, shown: self._browse.setVisible(shown)
+    )
 
 
 @register

@@ -18,7 +18,9 @@ class CtkModule(types.ModuleType):
             raise AttributeError(f"module 'ctk' has no attribute '{name}'")
         native = ctk_buttons.ctkWidgetsUtils if name == "ctkWidgetsUtils" else custom_widgets.get(name)
         if native is None or not name.startswith("ctk"):
-            raise HostGapError(f"The host has no {name}: add it to ctk_buttons.py or ctk_inputs.py if CTK really has it")
+            raise HostGapError(
+                f"The host has no {name}: add it to ctk_buttons.py or ctk_inputs.py if CTK really has it"
+            )
         setattr(self, name, wrapper_class(native))
         return getattr(self, name)
 

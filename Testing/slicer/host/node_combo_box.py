@@ -12,7 +12,7 @@ from .ui_loader import register
 
 @register
 class qMRMLNodeComboBox(QtWidgets.QWidget, SceneHolder):
-    """As in Slicer: without *None*, the first suitable node is chosen when the box was empty; with it, the user chooses."""
+    """As in Slicer: without *None* the first suitable node is chosen when the box was empty; with it the user picks."""
 
     mrmlSceneChanged = QtCore.Signal(object)
     currentNodeChanged = QtCore.Signal(object)
@@ -73,7 +73,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, SceneHolder):
             slicer.vtkMRMLScene.NodeRemovedEvent: "_content_changed",
             slicer.vtkMRMLScene.EndBatchProcessEvent: "_content_changed",
         }
-        self._scene_tags = [(scene, observe(self, scene, event, name)) for event, name in events.items()] if scene else []
+        self._scene_tags = (
+            [(scene, observe(self, scene, event, name)) for event, name in events.items()] if scene else []
+        )
         self._synchronize()
 
     def _content_changed(self, scene, _event) -> None:
@@ -83,11 +85,16 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, SceneHolder):
     def _suits(self, node) -> bool:
         if node.GetHideFromEditors() and not self._hidden:
             return False
-        own = [t for t in self._types if (node.IsA(t) if self.property("showChildNodeTypes") else node.GetClassName() == t)]
+        own = [
+            t for t in self._types if (node.IsA(t) if self.property("showChildNodeTypes") else node.GetClassName() == t)
+        ]
         if not own or any(node.IsA(t) for t in self.property("hideChildNodeTypes")):
             return False
         wanted = [(name, value) for kind, name, value in self._attributes if node.IsA(kind)]
-        return all(node.GetAttribute(name) is not None if value is None else node.GetAttribute(name) == value for name, value in wanted)
+        return all(
+            node.GetAttribute(name) is not None if value is None else node.GetAttribute(name) == value
+            for name, value in wanted
+        )
 
     def nodes(self) -> list:
         """The listed nodes, in the scene's order."""
@@ -98,7 +105,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, SceneHolder):
         return [node for node in every if self._suits(node)]
 
     def _synchronize(self) -> None:
-        """Rows are added and removed one by one, so that QComboBox keeps or moves the current one as it does in Slicer."""
+        """Rows come and go one by one, so that QComboBox keeps or moves the current one as it does in Slicer."""
         nodes = self.nodes()
         wanted = ([""] if self._none else []) + [node.GetID() for node in nodes]
         names = {node.GetID(): node.GetName() or "" for node in nodes}
@@ -115,7 +122,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, SceneHolder):
 
     def _follow_names(self, nodes) -> None:
         current = {node.GetID(): node for node in nodes}
-        for node_id in [key for key in self._observed if key not in current or self._observed[key][0] is not current[key]]:
+        for node_id in [
+            key for key in self._observed if key not in current or self._observed[key][0] is not current[key]
+        ]:
             node, tag = self._observed.pop(node_id)
             node.RemoveObserver(tag)
         for node_id, node in current.items():

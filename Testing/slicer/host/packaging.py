@@ -84,7 +84,11 @@ class PyTorchUtilsLogic:
         return importlib.util.find_spec("torch") is not None if cls.torch_present is None else cls.torch_present
 
     def installTorch(
-        self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None, torchvisionVersionRequirement=None
+        self,
+        askConfirmation=False,
+        forceComputationBackend=None,
+        torchVersionRequirement=None,
+        torchvisionVersionRequirement=None,
     ):
         import slicer
 

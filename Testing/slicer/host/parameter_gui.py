@@ -47,7 +47,9 @@ class GuiConnector:
 
 
 def _attribute(widget, signal: str, name: str, convert=lambda value: value, show=lambda value: value) -> GuiConnector:
-    return GuiConnector(widget, signal, lambda: convert(getattr(widget, name)), lambda value: setattr(widget, name, show(value)))
+    return GuiConnector(
+        widget, signal, lambda: convert(getattr(widget, name)), lambda value: setattr(widget, name, show(value))
+    )
 
 
 def _apply_hints(widget, annotations) -> None:
@@ -62,7 +64,9 @@ def _number(widget, annotations, bounded: bool, lowest, highest) -> GuiConnector
     within = findFirstAnnotation(annotations, WithinRange)
     low, high = within or findFirstAnnotation(annotations, Minimum), within or findFirstAnnotation(annotations, Maximum)
     if bounded and (low is None or high is None):
-        raise RuntimeError(f"Cannot connect {type(widget).__name__} '{widget.name}' to an unbounded number: add WithinRange")
+        raise RuntimeError(
+            f"Cannot connect {type(widget).__name__} '{widget.name}' to an unbounded number: add WithinRange"
+        )
     widget.setRange(low.minimum if low else lowest, high.maximum if high else highest)
     return _attribute(widget, "valueChanged", "value")
 
@@ -93,7 +97,9 @@ def _range(widget, annotations) -> GuiConnector:
     _apply_hints(widget, annotations)
     bounds = findFirstAnnotation(annotations, RangeBounds)
     if bounds is None:
-        raise RuntimeError("Cannot have a connection to ctkRangeWidget where the float is unbounded. Add a RangeBounds annotation.")
+        raise RuntimeError(
+            "Cannot have a connection to ctkRangeWidget where the float is unbounded. Add a RangeBounds annotation."
+        )
     widget.setRange(bounds.minimum, bounds.maximum)
     read = lambda: FloatRange(widget.minimumValue, widget.maximumValue)  # noqa: E731
     return GuiConnector(widget, "valuesChanged", read, lambda value: widget.setValues(value.minimum, value.maximum))
@@ -139,8 +145,12 @@ def create_gui_connector(widget, annotated) -> GuiConnector:
     if name == "ctkRangeWidget" and kind is FloatRange:
         return _range(widget, notes)
     if name in ("ctkPathLineEdit", "ctkDirectoryButton") and is_type and issubclass(kind, pathlib.PurePath):
-        signal, key = ("currentPathChanged", "currentPath") if name == "ctkPathLineEdit" else ("directoryChanged", "directory")
+        signal, key = (
+            ("currentPathChanged", "currentPath") if name == "ctkPathLineEdit" else ("directoryChanged", "directory")
+        )
         return _attribute(widget, signal, key, kind, str)
     if name == "qMRMLNodeComboBox" and node_types(kind):
         return _node(widget, kind)
-    raise RuntimeError(f"Unable to create GUI connector from datatype '{annotated}' to widget type '{name}' ('{widget.name}')")
+    raise RuntimeError(
+        f"Unable to create GUI connector from datatype '{annotated}' to widget type '{name}' ('{widget.name}')"
+    )

@@ -12,8 +12,9 @@ from .parameter_types import Default, findFirstAnnotation, splitAnnotations
 
 PROPERTY = "SlicerParameterName"
 _PUBLIC = (
-    "Choice", "Decimals", "Default", "Exclude", "FloatRange", "IsInstance", "Maximum", "Minimum", "NotNone", "RangeBounds", "SingleStep",
-    "Validator", "WithinRange", "findFirstAnnotation", "splitAnnotations", "unannotatedType",
+    "Choice", "Decimals", "Default", "Exclude", "FloatRange", "IsInstance", "Maximum", "Minimum", "NotNone",
+    "RangeBounds", "SingleStep", "Validator", "WithinRange",
+    "findFirstAnnotation", "splitAnnotations", "unannotatedType",
 )  # fmt: skip
 
 
@@ -26,7 +27,9 @@ class _Parameter:
         if name in owner.__dict__:
             self.default = Default(owner.__dict__[name])
         else:
-            self.default = findFirstAnnotation(splitAnnotations(annotated)[1], Default) or Default(generator=self.serializer.default)
+            self.default = findFirstAnnotation(splitAnnotations(annotated)[1], Default) or Default(
+                generator=self.serializer.default
+            )
 
     def __get__(self, instance, owner=None):
         return self if instance is None else self.serializer.read(instance.parameterNode, self.name)
@@ -54,7 +57,9 @@ class _Wrapped:
 
     def _parameter(self, name: str) -> _Parameter:
         if name not in self.allParameters:
-            raise ValueError(f"Cannot find a param with the given name: {name}; there are {', '.join(self.allParameters)}")
+            raise ValueError(
+                f"Cannot find a param with the given name: {name}; there are {', '.join(self.allParameters)}"
+            )
         return self.allParameters[name]
 
     def default(self, name: str):
@@ -95,7 +100,9 @@ class _Wrapped:
         for name, connector in connectors.items():
             connector.write(self.getValue(name))
             connector.onChanged(lambda name=name, connector=connector: self._gui_changed(name, connector))
-        self._observers[tag] = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda _caller, _event: self._update_gui())
+        self._observers[tag] = self.AddObserver(
+            vtk.vtkCommand.ModifiedEvent, lambda _caller, _event: self._update_gui()
+        )
         return tag
 
     def disconnectGui(self, tag: int) -> None:

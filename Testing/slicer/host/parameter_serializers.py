@@ -250,7 +250,7 @@ class _Tuple(Serializer):
 
 
 def make_serializer(annotated) -> Serializer:
-    """The serializer of a type, with the validators of its annotations. Raises for types that Slicer cannot keep either."""
+    """The serializer of a type, with its annotations' validators; TypeError for what Slicer cannot keep either."""
     import slicer
 
     kind, annotations = splitAnnotations(annotated)
@@ -274,7 +274,7 @@ def make_serializer(annotated) -> Serializer:
     elif isinstance(kind, type) and issubclass(kind, slicer.vtkMRMLNode):
         found = _Node(kind)
     else:
-        # `A | None` is not typing.Union in Python 3.12, and Slicer 5.10's wrapper refuses it too: write typing.Optional[A].
+        # `A | None` is not typing.Union in Python 3.12, so Slicer 5.10's wrapper refuses it too: write Optional[A].
         raise TypeError(f"Unable to create serializer for type: {kind}")
     found.validators = [*found.validators, *[entry for entry in annotations if isinstance(entry, Validator)]]
     return found

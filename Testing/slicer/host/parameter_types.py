@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, get_args
+from typing import Annotated, get_args, get_origin
 
 
 class Default:
@@ -108,7 +108,9 @@ class RangeBounds(Validator):
 
     def validate(self, value) -> None:
         if not (self.minimum <= value.minimum and value.maximum <= self.maximum):
-            raise ValueError(f"Range must be within [{self.minimum}, {self.maximum}], is [{value.minimum}, {value.maximum}]")
+            raise ValueError(
+                f"Range must be within [{self.minimum}, {self.maximum}], is [{value.minimum}, {value.maximum}]"
+            )
 
 
 class FloatRange:
@@ -133,8 +135,10 @@ class FloatRange:
 
 def splitAnnotations(annotated) -> tuple:
     """The plain type and the tuple of annotations."""
-    arguments = get_args(Annotated[annotated, "end"])
-    return arguments[0], arguments[1:-1]
+    if get_origin(annotated) is not Annotated:
+        return annotated, ()
+    arguments = get_args(annotated)
+    return arguments[0], arguments[1:]
 
 
 def unannotatedType(annotated):

@@ -1,8 +1,9 @@
 """Wraps PySide6 objects so that they behave as PythonQt shows Qt inside Slicer.
 
-A wrapper holds one native object and finds properties, signals and methods through its QMetaObject, so no class is listed by hand.
-As in PythonQt: properties are attributes; wrapper classes do not inherit from each other (`isinstance(button, qt.QWidget)` is False);
-a bare wrapper takes no new attribute, a Python subclass does; `exec` is `exec_`; Qt methods take no keyword arguments.
+A wrapper holds one native object and finds properties, signals and methods through its QMetaObject: no class is listed
+by hand. As in PythonQt: properties are attributes; wrapper classes do not inherit from each other
+(`isinstance(button, qt.QWidget)` is False); a bare wrapper takes no new attribute, a Python subclass does; `exec` is
+`exec_`; Qt methods take no keyword arguments.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import shiboken6
 from PySide6 import QtCore
 from shiboken6 import Shiboken
 
-from . import errors, qt_calls, qt_signals
+from . import qt_calls, qt_signals
+from .qt_properties import has_dynamic_property, meta_property, read_property, write_property
+from .qt_shells import CACHE, shell_class
 
-_CACHE = "_host_wrapper"
 _classes: dict[type, type] = {}
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 _OPERATORS = [
@@ -29,7 +31,7 @@ _OPERATORS = [
 
 
 class EnumType:
-    """An enum's type: callable with an int, without members, because PythonQt's enums are unscoped (`qt.Qt.AlignLeft`)."""
+    """An enum's type: callable with an int, without members: PythonQt's enums are unscoped (`qt.Qt.AlignLeft`)."""
 
     def __init__(self, native: type[enum.Enum], owner: str):
         self._native = native
@@ -75,7 +77,9 @@ class WrapperMeta(type):
     """Class attributes (enums, static methods, unbound methods) come from the native class."""
 
     def __getattr__(cls, name: str):
-        native = cls.__dict__.get("_native_class") or next((k._native_class for k in cls.__mro__ if "_native_class" in k.__dict__), None)
+        native = cls.__dict__.get("_native_class") or next(
+            (k._native_class for k in cls.__mro__ if "_native_class" in k.__dict__), None
+        )
         if native is None or name.startswith("_") or not hasattr(native, name):
             raise AttributeError(f"{cls.__name__} has no attribute named '{name}'")
         value = getattr(native, name)
@@ -115,16 +119,16 @@ class Wrapper(metaclass=WrapperMeta):
     def __init__(self, *args, **kwargs):
         if kwargs:
             raise TypeError(f"{type(self).__name__}() takes no keyword arguments in PythonQt (got {', '.join(kwargs)})")
-        native = _shell_class(type(self))(*[unwrap(value) for value in args])
+        native = shell_class(type(self))(*[unwrap(value) for value in args])
         _bind(self, native)
 
     def __getattr__(self, name: str):
         if name.startswith("__") or name in ("_native", "_native_class"):
             raise AttributeError(name)
         native = check_alive(self)
-        found = _meta_property(native, name)
+        found = meta_property(native, name)
         if found is not None:
-            return wrap(_read_property(native, found))
+            return wrap(read_property(native, found))
         if qt_signals.has_signal(native, name):
             return qt_signals.SignalProxy(native, name)
         value = getattr(native, {"exec_": "exec"}.get(name, name), None) if name != "exec" else None
@@ -135,25 +139,29 @@ class Wrapper(metaclass=WrapperMeta):
         return self._dynamic_or_child(native, name)
 
     def _dynamic_or_child(self, native, name: str):
-        if isinstance(native, QtCore.QObject):
-            if name.encode() in [bytes(key.data()) for key in native.dynamicPropertyNames()]:
-                return wrap(native.property(name))
-            for child in native.children():
-                if child.objectName() == name:
-                    return wrap(child)
+        if has_dynamic_property(native, name):
+            return wrap(native.property(name))
+        children = native.children() if isinstance(native, QtCore.QObject) else []
+        for child in children:
+            if child.objectName() == name:
+                return wrap(child)
         raise AttributeError(f"{type(self).__name__} has no attribute named '{name}'")
 
     def __setattr__(self, name: str, value):
         native = check_alive(self)
-        found = _meta_property(native, name)
+        found = meta_property(native, name)
         if found is not None:
-            _write_property(self, native, found, value)
+            plain = list(value) if isinstance(value, tuple) else value
+            write_property(native, found, unwrap(plain), type(self).__name__)
         elif qt_signals.has_signal(native, name) or (hasattr(native, name) and not name.startswith("_")):
             raise AttributeError(f"'{name}' can not be overwritten on {type(self).__name__} object")
-        elif isinstance(native, QtCore.QObject) and name.encode() in [bytes(k.data()) for k in native.dynamicPropertyNames()]:
+        elif has_dynamic_property(native, name):
             native.setProperty(name, unwrap(value))
         elif "_native_class" in type(self).__dict__:
-            raise AttributeError(f"'{name}' does not exist on {type(self).__name__} and creating new attributes on C++ objects is not allowed")
+            raise AttributeError(
+                f"'{name}' does not exist on {type(self).__name__} "
+                "and creating new attributes on C++ objects is not allowed"
+            )
         else:
             object.__setattr__(self, name, value)
 
@@ -162,7 +170,9 @@ class Wrapper(metaclass=WrapperMeta):
             return not shiboken6.isValid(self._native)
         if not isinstance(other, Wrapper):
             return NotImplemented
-        return self._native is other._native or (not isinstance(self._native, QtCore.QObject) and bool(self._native == other._native))
+        return self._native is other._native or (
+            not isinstance(self._native, QtCore.QObject) and bool(self._native == other._native)
+        )
 
     def __hash__(self):
         return hash(self._native)
@@ -174,7 +184,7 @@ class Wrapper(metaclass=WrapperMeta):
         return f"{type(self).__name__} ({self._native!r})"
 
     def connect(self, *args) -> bool:
-        """`connect(signature, callable)` or `connect(signature, receiver, slot signature)`; a misspelt signature raises."""
+        """`connect(signature, callable)` or `connect(signature, receiver, slot)`; a misspelt signature raises."""
         return qt_signals.connect(check_alive(self), *args)
 
     def disconnect(self, *args) -> bool:
@@ -238,7 +248,7 @@ def wrap(value):
         return {key: wrap(item) for key, item in value.items()}
     if not isinstance(value, Shiboken.Object) or isinstance(value, QtCore.QMetaObject.Connection):
         return value
-    cached = value.__dict__.get(_CACHE)
+    cached = value.__dict__.get(CACHE)
     found = cached() if isinstance(cached, weakref.ref) else cached
     if found is None:
         # Shell classes and private classes stand behind their nearest offered class.
@@ -251,7 +261,7 @@ def wrap(value):
 def _bind(wrapper: Wrapper, native) -> None:
     object.__setattr__(wrapper, "_native", native)
     # Python subclasses carry state, so they live as long as the native object; bare wrappers can be made again.
-    native.__dict__[_CACHE] = weakref.ref(wrapper) if "_native_class" in type(wrapper).__dict__ else wrapper
+    native.__dict__[CACHE] = weakref.ref(wrapper) if "_native_class" in type(wrapper).__dict__ else wrapper
 
 
 def unwrap(value):
@@ -264,65 +274,8 @@ def unwrap(value):
         return type(value)(unwrap(item) for item in value)
     if isinstance(value, dict):
         return {key: unwrap(item) for key, item in value.items()}
-    if isinstance(value, _FUNCTIONS) or (isinstance(value, Method)):
+    if isinstance(value, (*_FUNCTIONS, Method)):
         return qt_signals.guarded(value, wrap)
     if isinstance(value, pathlib.PurePath):
         raise TypeError(f"PythonQt does not convert a Path ({value}): pass str(path)")
     return value
-
-
-def _meta_property(native, name: str):
-    if not isinstance(native, QtCore.QObject):
-        return None
-    meta = native.metaObject()
-    index = meta.indexOfProperty(name)
-    if index < 0 and name == "name":  # PythonQt's short form
-        index = meta.indexOfProperty("objectName")
-    return meta.property(index) if index >= 0 else None
-
-
-def _read_property(native, found):
-    try:
-        return found.read(native)
-    except RuntimeError:  # an enum that PySide6 has not registered yet
-        name = found.name()
-        getter = getattr(native, name, None) or getattr(native, "is" + name[0].upper() + name[1:])
-        return getter()
-
-
-def _write_property(wrapper: Wrapper, native, found, value) -> None:
-    name = f"Property '{found.name()}' of {type(wrapper).__name__}"
-    if not found.isWritable():
-        raise AttributeError(f"{name} object is not writable")
-    accepted = value is not None and found.write(native, unwrap(value))
-    if not accepted:
-        raise AttributeError(f"{name} of type '{found.typeName()}' does not accept an object of type {type(value).__name__} ({value!r})")
-
-
-@functools.cache
-def _shell_class(wrapper_type: type) -> type:
-    """For a Python subclass: a native class whose virtual methods call the Python ones."""
-    native = wrapper_type._native_class
-    if "_native_class" in wrapper_type.__dict__:
-        return native
-    namespace: dict = {"_host_shell": True}
-    for klass in wrapper_type.__mro__:
-        if "_native_class" in klass.__dict__:
-            break
-        for key, value in klass.__dict__.items():
-            if isinstance(value, types.FunctionType) and not key.startswith("_") and hasattr(native, key):
-                namespace.setdefault(key, _forward(native, key))
-    return type(native)(wrapper_type.__name__, (native,), namespace)
-
-
-def _forward(native_class: type, name: str):
-    def method(self, *args):
-        wrapper = self.__dict__.get(_CACHE)
-        if wrapper is not None:
-            try:
-                return unwrap(getattr(wrapper, name)(*[wrap(value) for value in args]))
-            except Exception as error:
-                errors.record(error)
-        return getattr(native_class, name)(self, *args)
-
-    return method

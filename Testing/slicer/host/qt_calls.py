@@ -29,13 +29,17 @@ def forget_answers() -> None:
 def modal_answer(owner, name: str, wrap):
     """(True, answer) where the call would block on a dialog, else (False, None)."""
     shows = isinstance(owner, QtWidgets.QDialog) and name == "exec_"
-    static = isinstance(owner, type) and any(issubclass(owner, kind) and name in names for kind, names in _STATIC_DIALOGS.items())
+    static = isinstance(owner, type) and any(
+        issubclass(owner, kind) and name in names for kind, names in _STATIC_DIALOGS.items()
+    )
     if not (shows or static):
         return False, None
     what = owner.windowTitle() or type(owner).__name__ if shows else f"{owner.__name__}.{name}"
     text = f": {owner.text()}" if isinstance(owner, QtWidgets.QMessageBox) else ""
     if not _answers:
-        raise ModalDialogError(f"The dialog '{what}'{text} would wait for a click; prepare it with slicer_host.answer_next(…)")
+        raise ModalDialogError(
+            f"The dialog '{what}'{text} would wait for a click; prepare it with slicer_host.answer_next(…)"
+        )
     answer = _answers.pop(0)
     return True, answer(wrap(owner) if shows else name) if callable(answer) else answer
 

@@ -1,7 +1,7 @@
-"""Signals as PythonQt connects them: by signature string or attribute, a slot receiving as many arguments as it can take.
+"""Signals as PythonQt connects them: by signature or attribute, a slot receiving as many arguments as it can take.
 
-A native class written in Python for this host may show signals with C++ types that PySide6 cannot declare: it lists them in
-`host_signals`, a dictionary from signature to the name of the real PySide6 signal.
+A native class of this host may show signals with C++ types that PySide6 cannot declare: `host_signals` lists them,
+a dictionary from signature to the name of the real PySide6 signal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _connections: dict[int, list[tuple[str, object, object, object]]] = {}
 
 
 def parameter_count(function) -> int | None:
-    """How many positional arguments PythonQt passes at most; None: all of them (`*args`, partial objects, Qt's own methods)."""
+    """How many positional arguments PythonQt passes at most; None: all (`*args`, partial objects, Qt's methods)."""
     bound = isinstance(function, types.MethodType)
     plain = function.__func__ if bound else function
     if not isinstance(plain, types.FunctionType) or plain.__code__.co_flags & inspect.CO_VARARGS:
@@ -77,7 +77,8 @@ def _resolve(native, signature: str) -> str:
         name = normalized.split("(")[0]
         known = _overloads(native, name) or sorted(_class_signals(type(native)))
         raise errors.UnknownSignalError(
-            f"{type(native).__name__} has no signal '{signature}' (Slicer would print an error and go on); it has {', '.join(known)}"
+            f"{type(native).__name__} has no signal '{signature}' (Slicer would only print that); "
+            f"it has {', '.join(known)}"
         )
     return normalized
 
@@ -114,7 +115,9 @@ def _receiver_slot(args):
         return args[0]
     if len(args) >= 2 and isinstance(args[1], str):
         return getattr(args[0], args[1].split("(")[0])
-    raise ValueError(f"connect() takes a signature and a callable, or a signature, a receiver and a slot signature (got {args!r})")
+    raise ValueError(
+        f"connect() takes a signature and a callable, or a signature, a receiver and a slot signature (got {args!r})"
+    )
 
 
 def connect(native, *args) -> bool:

@@ -7,7 +7,12 @@ import logging
 import os
 import unittest
 
-__all__ = ["ScriptedLoadableModule", "ScriptedLoadableModuleLogic", "ScriptedLoadableModuleTest", "ScriptedLoadableModuleWidget"]
+__all__ = [
+    "ScriptedLoadableModule",
+    "ScriptedLoadableModuleLogic",
+    "ScriptedLoadableModuleTest",
+    "ScriptedLoadableModuleWidget",
+]
 
 
 class ScriptedLoadableModule:
@@ -40,7 +45,9 @@ class ScriptedLoadableModule:
     def getDefaultModuleDocumentationLink(self, docPage=None) -> str:
         import slicer
 
-        url = slicer.app.documentationBaseUrl + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
+        url = (
+            slicer.app.documentationBaseUrl + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
+        )
         return f'<p>For more information see the <a href="{url}">online documentation</a>.</p>'
 
     def runTest(self, msec: int = 100, **kwargs) -> None:
@@ -148,7 +155,7 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
         delay = getattr(self, "messageDelay", None) or msec or requestedDelay or 100
         slicer.util.delayDisplay(message, delay)
 
-    def takeScreenshot(self, name: str, description: str, type: int = -1) -> None:  # noqa: A002
+    def takeScreenshot(self, name: str, description: str, type: int = -1) -> None:
         self.delayDisplay(description)
 
     def runTest(self) -> None:

@@ -52,7 +52,9 @@ def _check_classes(loader, tree) -> None:
     known = set(loader.availableWidgets()) | set(custom_widgets) | {"Line"}
     for element in tree.iter("widget"):
         if element.get("class") not in known:
-            raise errors.HostGapError(f"The .ui file names the widget class {element.get('class')}, which neither Qt nor this host has")
+            raise errors.HostGapError(
+                f"The .ui file names the widget class {element.get('class')}, which neither Qt nor this host has"
+            )
 
 
 def _take_out_connections(tree):
@@ -60,11 +62,13 @@ def _take_out_connections(tree):
     if found is None:
         return []
     tree.remove(found)
-    return [tuple(c.findtext(key) for key in ("sender", "signal", "receiver", "slot")) for c in found.iter("connection")]
+    return [
+        tuple(c.findtext(key) for key in ("sender", "signal", "receiver", "slot")) for c in found.iter("connection")
+    ]
 
 
 def _take_out_custom_enums(tree):
-    """`<set>ctkPathLineEdit::Dirs</set>`: PySide6 cannot declare such enum types, so the value's names are kept as text."""
+    """`<set>ctkPathLineEdit::Dirs</set>`: PySide6 cannot declare such enum types, so the names are kept as text."""
     late = []
     for element in tree.iter("widget"):
         if element.get("class") not in custom_widgets:
@@ -72,7 +76,11 @@ def _take_out_custom_enums(tree):
         own = custom_widgets[element.get("class")]
         for entry in list(element.findall("property")):
             value = next(iter(entry))
-            if value.tag in ("set", "enum") and not hasattr(QtWidgets.QFrame, entry.get("name")) and entry.get("name") in vars(own):
+            if (
+                value.tag in ("set", "enum")
+                and not hasattr(QtWidgets.QFrame, entry.get("name"))
+                and entry.get("name") in vars(own)
+            ):
                 element.remove(entry)
                 late.append((element.get("name"), entry.get("name"), value.text))
     return late
@@ -91,11 +99,13 @@ def _check_properties(tree, root) -> None:
     """A misspelt property would become a dynamic one without a word."""
     for element in tree.iter("widget"):
         widget = _find(root, element.get("name"))
-        meta = widget.metaObject()
+        meta = type(widget).staticMetaObject
         for entry in element.findall("property"):
             dynamic = entry.get("stdset") == "0"
             if not dynamic and meta.indexOfProperty(entry.get("name")) < 0:
-                raise errors.HostGapError(f"{element.get('class')} '{element.get('name')}' has no property '{entry.get('name')}' in this host")
+                raise errors.HostGapError(
+                    f"{element.get('class')} '{element.get('name')}' has no property '{entry.get('name')}' in this host"
+                )
 
 
 def _connect(root, sender: str, signal: str, receiver: str, slot: str) -> None:
@@ -104,5 +114,7 @@ def _connect(root, sender: str, signal: str, receiver: str, slot: str) -> None:
     target = wrap(_find(root, receiver))
     name = slot.split("(")[0]
     if not hasattr(target, name):
-        raise errors.UnknownSignalError(f"The .ui file connects {signal} of {sender} to {receiver}.{slot}, which {receiver} does not have")
+        raise errors.UnknownSignalError(
+            f"The .ui file connects {signal} of {sender} to {receiver}.{slot}, which {receiver} does not have"
+        )
     qt_signals.connect(_find(root, sender), signal, getattr(target, name))

@@ -1,4 +1,4 @@
-"""The layout manager and its views: qMRML's interface over real slice logics, displayable managers and off-screen rendering."""
+"""The layout manager and its views: qMRML's interface over real slice logics, displayable managers and rendering."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import numpy as np
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from .graphics import check_window
 from .mrml_widgets import SceneHolder, qMRMLWidget
 from .native_property import stored
 from .pictures import render_to_array
@@ -201,7 +200,9 @@ class qMRMLSliceWidget(qMRMLWidget):
 
     sliceViewName = QtCore.Property(str, lambda self: self._name)
     sliceOrientation = QtCore.Property(
-        str, lambda self: self.mrmlSliceNode().GetOrientation(), lambda self, name: self.mrmlSliceNode().SetOrientation(name)
+        str,
+        lambda self: self.mrmlSliceNode().GetOrientation(),
+        lambda self, name: self.mrmlSliceNode().SetOrientation(name),
     )
 
 
@@ -240,7 +241,6 @@ class qSlicerLayoutManager(QtCore.QObject, SceneHolder):
         with _quiet_vtk():
             view = SliceView(self._app.scene, self._app.app_logic, name, scheduled_render_strategy=_TimerRendering())
         view.render_window().SetOffScreenRendering(1)
-        check_window(view.render_window())
         return qMRMLSliceWidget(view, name)
 
     def sliceViewNames(self) -> list[str]:
@@ -259,7 +259,9 @@ class qSlicerLayoutManager(QtCore.QObject, SceneHolder):
             from trame_slicer.views import ThreeDView
 
             with _quiet_vtk():
-                view = ThreeDView(self._app.scene, self._app.app_logic, "1", scheduled_render_strategy=_TimerRendering())
+                view = ThreeDView(
+                    self._app.scene, self._app.app_logic, "1", scheduled_render_strategy=_TimerRendering()
+                )
             view.render_window().SetOffScreenRendering(1)
             self._three_d = qMRMLThreeDWidget(view)
         return self._three_d

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from .. import spatial
+from ..adam import Adam
 from ..events import Events
 from ..image import Grid
 from ..losses.local_correlation import LocalCorrelation
+from ..networks.maps import identity_map
 from ..networks.smoothing import MultiGaussian, relative_extents
-from ..networks.transport import advect, identity_map, stable_steps
+from ..networks.transport import advect, stable_steps
 from ..pair import Pair
 from ..refine import central_differences
 from .avsm import Parameters
@@ -25,7 +27,7 @@ RADIUS = 3
 ENERGY_WEIGHT = 1e-3
 """Weight of the momentum's energy relative to the force, at stiffness 1."""
 STEP_VOXELS = 0.5
-GAIN = 1e-3
+GAIN = 2e-3
 """A stage ends when five iterations together gain less than this part of the similarity."""
 
 Force = Callable[[Tensor], tuple[float, Tensor]]
@@ -46,7 +48,7 @@ def improve_affine(pair: Pair, events: Events) -> np.ndarray:
     rim = torch.cat([(lattice - middle) / reach, torch.ones_like(lattice[:, :1])], dim=1).flatten(2)[0]
     matrix = torch.eye(d + 1, dtype=torch.float64)
     best, best_value = matrix.clone(), -1.0
-    first, second = torch.zeros(d, d + 1), torch.zeros(d, d + 1)
+    adam = Adam(torch.zeros(d, d + 1))
     for number in range(AFFINE_ITERATIONS):
         position = (matrix.to(lattice) @ rim)[:d].view_as(lattice) * reach + middle
         warped = spatial.sample(level.moving, position, padding="border")
@@ -54,11 +56,9 @@ def improve_affine(pair: Pair, events: Events) -> np.ndarray:
         if value > best_value:
             best, best_value = matrix.clone(), value
         gradient = ((central_differences(warped) * force).flatten(2)[0] @ rim.t()).cpu()
-        first = 0.8 * first + 0.2 * gradient
-        second = 0.95 * second + 0.05 * gradient.square()
         rate = 0.5 * (1 - number / AFFINE_ITERATIONS) / reach
         change = torch.zeros(d + 1, d + 1, dtype=torch.float64)
-        change[:d] = rate * (first / (1 - 0.8 ** (number + 1))) / ((second / (1 - 0.95 ** (number + 1))).sqrt() + 1e-12)
+        change[:d] = rate * adam.step(gradient)
         matrix = matrix @ torch.linalg.matrix_exp(change)
         events.progress((number + 1) / AFFINE_ITERATIONS, f"similarity {value:.4f}")
     return _to_world(best.numpy(), level.grid, reach, d)
@@ -127,9 +127,9 @@ def _one_momentum(level: Pair, start: Tensor, parameters: Parameters, events: Ev
 
 
 def _enough_steps(velocity: Tensor, sizes: Tensor, most: int) -> int:
-    """Time steps that move no point by more than half a voxel each, at most ``most``: more would change nothing."""
+    """Time steps that move no point by more than a voxel each, at most ``most``: more would change next to nothing."""
     longest = float((velocity.detach() * sizes).abs().max())
-    return min(most, max(2, math.ceil(2 * longest)))
+    return min(most, max(2, math.ceil(longest)))
 
 
 def _force(level: Pair, parameters: Parameters) -> Force:

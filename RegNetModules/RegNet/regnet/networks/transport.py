@@ -13,15 +13,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..errors import ModelError
-from ..spatial import identity, sample
+from ..spatial import sample
 
 CFL_LIMIT = 2.8
 """Largest stable ``sum_i max|v_i| / (h_i N)``: RK4 with central differences, whose spectrum is imaginary."""
 
 _TAYLOR = (1.0, 1.0, 1.0 / 2.0, 1.0 / 6.0, 1.0 / 24.0)
 
-_PIECE = 1 << 16
+_PIECE = 1 << 17
 """Voxels of a field worked on at a time on a CPU: a few arrays of this length fit in a core's own cache."""
+
+_KEEP = 1 << 28
+"""Bytes of stages that are rather kept for the backward pass than computed again."""
 
 
 def stable_steps(velocity: Tensor, steps: int, limit: float = CFL_LIMIT) -> int:
@@ -40,7 +43,9 @@ def stable_steps(velocity: Tensor, steps: int, limit: float = CFL_LIMIT) -> int:
     return max(steps, math.ceil(courant / limit))
 
 
-def advect(fields: Tensor, velocity: Tensor, steps: int = 10, *, guard: bool = True, checkpoint: bool = True) -> Tensor:
+def advect(
+    fields: Tensor, velocity: Tensor, steps: int = 10, *, guard: bool = True, checkpoint: bool | None = None
+) -> Tensor:
     """Solve ``d phi / dt + D phi v = 0`` up to time 1 by RK4; what starts as ``phi_0`` ends as ``phi_0`` read upstream.
 
     Derivatives are central differences, with linear extrapolation beyond the border. Each channel is moved alone, so
@@ -55,7 +60,7 @@ def advect(fields: Tensor, velocity: Tensor, steps: int = 10, *, guard: bool = T
         velocity: (B, d, *shape) in the unit cube's coordinates.
         steps: time steps; ``guard`` raises them where they would not be stable.
         checkpoint: keep one copy of ``fields`` per time step for the backward pass, and compute the stages again;
-            without it, four copies and about a fifth less time.
+            without it, four copies and about a fifth less time. None decides by their size.
     """
     if fields.shape[2:] != velocity.shape[2:] or min(velocity.shape[2:]) < 3:
         raise ModelError(
@@ -64,6 +69,8 @@ def advect(fields: Tensor, velocity: Tensor, steps: int = 10, *, guard: bool = T
         )
     if guard:
         steps = stable_steps(velocity, steps)
+    if checkpoint is None:
+        checkpoint = 4 * steps * fields.numel() * fields.element_size() > _KEEP
     return _Advection.apply(fields, velocity, steps, checkpoint)
 
 
@@ -87,12 +94,6 @@ def flow(points: Tensor, velocity: Tensor, steps: int = 10) -> Tensor:
         fourth = rate(points + step * third)
         points = points + (step / 6) * (first + 2 * (second + third) + fourth)
     return points
-
-
-def identity_map(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Coordinates of the unit cube, (1, d, *shape)."""
-    sizes = like.new_tensor([max(n - 1, 1) for n in shape]).view(1, -1, *(1,) * len(shape))
-    return identity(shape, like) / sizes
 
 
 class _Operator:

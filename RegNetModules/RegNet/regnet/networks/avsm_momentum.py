@@ -1,0 +1,96 @@
+"""The momentum network of AVSM, the residual version (Shen, Han, Xu, Niethammer, CVPR 2019, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import check_dims, convolution, doubling, pad_to_multiple, same_pair
+
+SLOPE = 0.01
+"""Of the decoder's leaky rectifier."""
+
+
+class _Encoder(nn.Module):
+    """One level: halve, then convolve ``depth`` times, each adding its predecessor or, ``from_first``, the first."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int, depth: int, from_first: bool = False) -> None:
+        super().__init__()
+        self.down = convolution(dims, inputs, outputs, stride=2)
+        self.keep = nn.ModuleList(convolution(dims, outputs, outputs) for _ in range(depth))
+        self.from_first = from_first
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = first = self.down(features).relu()
+        for layer in self.keep:
+            features = layer(features).relu() + (first if self.from_first else features)
+        return features
+
+
+class _Decoder(nn.Module):
+    """One level: double, join the encoder's features, convolve to ``outputs``, and add one residual convolution."""
+
+    def __init__(self, dims: int, inputs: int, doubled: int, joined: int, outputs: int) -> None:
+        super().__init__()
+        self.up = doubling(dims, inputs, doubled)
+        self.merge = convolution(dims, doubled + joined, outputs)
+        self.keep = convolution(dims, outputs, outputs)
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        features = torch.cat([_leaky(self.up(features)), skip], dim=1)
+        features = _leaky(self.merge(features))
+        return features + _leaky(self.keep(features))
+
+
+class MomentumNet(nn.Module):
+    """Momentum (B, d, *half) at half resolution from a warped and a fixed image (B, 1, *shape) in [0, 1].
+
+    A U-Net without its last level and without normalisation. Half means ``ceil(n / 2)`` along each axis; sizes that
+    are no multiple of 16 are padded with zeros inside, and the momentum is cut again. The last convolution is zero at
+    first, so an untrained network moves nothing; the published one starts at random.
+
+    Args:
+        dims: 2 or 3.
+        clamp: largest absolute momentum, or None for no limit.
+    """
+
+    MULTIPLE = 16
+
+    def __init__(self, dims: int = 3, clamp: float | None = None) -> None:
+        super().__init__()
+        self.dims, self.clamp = check_dims(dims), clamp
+        self.first = convolution(dims, 2, 16)
+        self.down_half = _Encoder(dims, 16, 32, 2, from_first=True)
+        self.down_quarter = _Encoder(dims, 32, 64, 2)
+        self.down_eighth = _Encoder(dims, 64, 128, 2)
+        self.down_sixteenth = _Encoder(dims, 128, 256, 1)
+        self.up_eighth = _Decoder(dims, 256, 128, 128, 128)
+        self.up_quarter = _Decoder(dims, 128, 64, 64, 32)
+        self.up_half = doubling(dims, 32, 32)
+        self.merge = convolution(dims, 64, 16)
+        self.last = convolution(dims, 16, dims)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        same_pair(warped, fixed, self.dims)
+        pair = pad_to_multiple(torch.cat([warped, fixed], dim=1), self.MULTIPLE)
+        half = self.down_half(self.first(pair).relu())
+        quarter = self.down_quarter(half)
+        eighth = self.down_eighth(quarter)
+        features = self.up_eighth(self.down_sixteenth(eighth), eighth)
+        features = self.up_quarter(features, quarter)
+        features = torch.cat([_leaky(self.up_half(features)), half], dim=1)
+        momentum = self.last(self.merge(features))
+        for axis, n in enumerate(fixed.shape[2:]):
+            momentum = momentum.narrow(axis + 2, 0, (n + 1) // 2)
+        return momentum if self.clamp is None else momentum.clamp(-self.clamp, self.clamp)
+
+
+def half_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Grid of the momentum for images of ``shape``."""
+    return tuple((n + 1) // 2 for n in shape)
+
+
+def _leaky(features: Tensor) -> Tensor:
+    return nn.functional.leaky_relu(features, SLOPE)

@@ -1,0 +1,60 @@
+"""What the networks share: layers by dimension, and padding to what strided layers need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from ..errors import ModelError
+
+_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+_DECONVOLUTIONS = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_POOLS = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_ADAPTIVE_POOLS = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+
+
+def check_dims(dims: int) -> int:
+    if dims not in _CONVOLUTIONS:
+        raise ModelError(f"Networks work on images of 2 or 3 dimensions, not {dims}.")
+    return dims
+
+
+def convolution(dims: int, inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    """A convolution of side 3 that keeps the size, or halves it upwards (``ceil``) with stride 2."""
+    return _CONVOLUTIONS[dims](inputs, outputs, 3, stride, 1)
+
+
+def doubling(dims: int, inputs: int, outputs: int) -> nn.Module:
+    """A transposed convolution of side 2 that doubles every size."""
+    return _DECONVOLUTIONS[dims](inputs, outputs, 2, 2)
+
+
+def halving(dims: int) -> nn.Module:
+    return _POOLS[dims](2)
+
+
+def adaptive_pool(dims: int, size: Sequence[int]) -> nn.Module:
+    return _ADAPTIVE_POOLS[dims](tuple(size))
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Zeros after the last voxel of each axis until every size is a multiple; the voxels there are keep their index."""
+    missing = [-n % multiple for n in image.shape[2:]]
+    if not any(missing):
+        return image
+    return functional.pad(image, [side for count in reversed(missing) for side in (0, count)])
+
+
+def parameter_count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def same_pair(moving: Tensor, fixed: Tensor, dims: int) -> None:
+    """Raise ``ModelError`` unless both are (B, 1, *shape) of one shape with ``dims`` axes."""
+    if moving.shape != fixed.shape or fixed.ndim != dims + 2 or fixed.shape[1] != 1:
+        raise ModelError(
+            f"The {dims}D network takes two images of one shape (batch, 1, ...), not {tuple(moving.shape)} and "
+            f"{tuple(fixed.shape)}; resample the moving image to the fixed grid first."
+        )

@@ -1,0 +1,393 @@
+"""The command line from the outside: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from helpers import blob_image, corner_error, oblique_grid, random_affine, smooth_field
+from typer.testing import CliRunner
+
+import regnet
+import regnet.register
+from regnet import cli_work, demo, metrics, outputs
+from regnet.cli import app
+from regnet.errors import InputError
+from regnet.image import Image
+from regnet.transform import Affine, Composite, read_transform
+
+ROOT = Path(regnet.__file__).resolve().parents[1]
+FIXED = oblique_grid((24, 28, 32), (2.0, 1.5, 1.5), (5, 10, -5), flip=(1, -1, 1))
+MOVING = oblique_grid((30, 26, 28), (1.5, 1.6, 1.7), (0, -10, 20))
+TRUTH = Composite((smooth_field(FIXED, 2.0, seed=2), random_affine(3, degrees=5, shift=2)))
+RESULTS = {"transform.h5", "warped.nii.gz", "report.json", "report.html"}
+
+
+def run(*arguments, code: int = 0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr, result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A pair with a known transform, labels on both sides, and the transform as a file."""
+    folder = tmp_path_factory.mktemp("pair")
+    blob_image(FIXED, 1, moved_by=TRUTH).write(folder / "fixed.nii.gz")
+    moving = blob_image(MOVING, 1)
+    moving.write(folder / "moving.nrrd")
+    labels = Image((moving.data > 0.3).int() * 5 + (moving.data > 0.8).int() * 4, moving.index_to_world)
+    labels.write(folder / "moving_labels.nii.gz")
+    labels.resample(FIXED, TRUTH, labels=True).write(folder / "fixed_labels.nii.gz")
+    TRUTH.write(folder / "truth.h5")
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A registration that is done at once, and what it was asked."""
+    asked = {}
+
+    def fake(fixed, moving, *, events, **options):
+        asked.update(options, fixed=fixed, moving=moving)
+        with events.stage("align", 0.0, 1.0):
+            events.warn("Working at 2 mm.")
+        warped = moving.resample(fixed.grid, TRUTH)
+        report = {"model": "avsm", "time_s": {"align": 0.25, "total": 0.5}, "warnings": ["Working at 2 mm."]}
+        return regnet.register.Registration(TRUTH, warped, report, Affine.identity())
+
+    monkeypatch.setattr(regnet.register, "register", fake)
+    return asked
+
+
+def test_help_is_quick_and_needs_no_torch():
+    code = (
+        "import sys, regnet.cli\n"
+        "from typer.testing import CliRunner\n"
+        "result = CliRunner().invoke(regnet.cli.app, ['register', '--help'])\n"
+        "assert result.exit_code == 0 and '--fixed-mask' in result.stdout\n"
+        "assert CliRunner().invoke(regnet.cli.app, ['models', '--json']).exit_code == 0\n"
+        "loaded = {'torch', 'SimpleITK', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_names_every_command():
+    out = run("--help").stdout
+    assert all(name in out for name in ("register", "align", "warp", "evaluate", "models", "demo"))
+
+
+def test_version():
+    assert run("--version").stdout == f"regnet {regnet.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["register", "only-one"], ["register", "a", "b"], ["warp", "a"], ["register", "a", "b", "-o"],
+     ["register", "a", "b", "-o", "c", "--seed", "x"], ["models", "--colour"]],
+)  # fmt: skip
+def test_wrong_usage_is_exit_code_2(arguments):
+    assert run(*arguments, code=2).stdout == ""
+
+
+def test_register_writes_four_files_that_agree(files, quick, tmp_path):
+    out = tmp_path / "made" / "out"
+    result = run("register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", out)
+    assert {path.name for path in out.iterdir()} == RESULTS
+    assert all(name in result.stdout for name in RESULTS) and str(out) in result.stdout
+    assert "Warning: Working at 2 mm." in result.stderr and "align" in result.stderr
+    # The one transform file gives the same picture in SimpleITK as the image beside it.
+    transform = sitk.ReadTransform(str(out / "transform.h5"))
+    fixed, moving = (sitk.ReadImage(str(files / name)) for name in ("fixed.nii.gz", "moving.nrrd"))
+    warped = sitk.ReadImage(str(out / "warped.nii.gz"))
+    assert warped.GetSize() == fixed.GetSize()
+    expected = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkLinear, 0.0))
+    np.testing.assert_allclose(sitk.GetArrayFromImage(warped), expected, atol=2e-3)
+    report = json.loads((out / "report.json").read_text())
+    assert report["fixed"] == "fixed.nii.gz" and report["moving"] == "moving.nrrd"
+    assert report["warnings"] == ["Working at 2 mm."]
+    times = report["time_s"]
+    assert list(times) == ["load", "align", "export", "write", "total"]
+    assert times["total"] == pytest.approx(times["load"] + 0.5 + times["write"], abs=0.01)
+    assert str(tmp_path) not in (out / "report.json").read_text() + (out / "report.html").read_text()
+
+
+def test_register_passes_its_options_on(files, quick, tmp_path):
+    run(
+        "register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", tmp_path, "--align", "rigid", "--refine", "7",
+        "--seed", 5, "--device", "cpu", "--memory", 900, "-p", "iterations=3", "--parameters", "similarity=lncc",
+        "--fixed-mask", files / "fixed_labels.nii.gz",
+    )  # fmt: skip
+    assert quick["align"] == "rigid" and quick["refine"] == 7 and quick["seed"] == 5 and quick["device"] == "cpu"
+    assert quick["memory_mb"] == 900 and quick["parameters"] == {"iterations": 3, "similarity": "lncc"}
+    assert quick["model"] == "avsm" and quick["moving_mask"] is None
+    assert set(np.unique(quick["fixed_mask"].data)) == {0, 5, 9}
+
+
+def test_json_is_alone_on_standard_output(files, quick, tmp_path):
+    result = run("register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", tmp_path / "out", "--json")
+    printed = json.loads(result.stdout)
+    assert printed.pop("output") == str(tmp_path / "out")
+    assert printed == json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "Warning" in result.stderr
+
+
+def test_quiet_shows_warnings_only(files, quick, tmp_path):
+    result = run("register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", tmp_path, "--quiet")
+    assert result.stderr == "Warning: Working at 2 mm.\n"
+
+
+def test_earlier_results_are_replaced_and_other_files_kept(files, quick, tmp_path):
+    (tmp_path / "report.json").write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+    run("register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == RESULTS | {"notes.txt"}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert json.loads((tmp_path / "report.json").read_text())["model"] == "avsm"
+
+
+def test_a_bug_is_one_sentence_and_leaves_nothing(files, tmp_path, monkeypatch):
+    def broken(*images, **options):
+        raise ValueError("index 5 is out of bounds\nand more lines")
+
+    monkeypatch.setattr(regnet.register, "register", broken)
+    arguments = ("register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", tmp_path / "out", "-q")
+    result = run(*arguments, code=4)
+    assert result.stderr.splitlines() == [
+        "Error: RegNet failed unexpectedly (ValueError: index 5 is out of bounds); set REGNET_DEBUG=1 to see where."
+    ]
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("REGNET_DEBUG", "1")
+    assert isinstance(CliRunner().invoke(app, [str(a) for a in arguments]).exception, ValueError)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: out of memory")])
+def test_out_of_memory_is_a_sentence(files, tmp_path, monkeypatch, error):
+    def broken(*images, **options):
+        raise error
+
+    monkeypatch.setattr(regnet.register, "register", broken)
+    result = run("register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", tmp_path / "out", "-q", code=4)
+    assert "does not fit in memory" in result.stderr and "--memory" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_cancel_is_130_and_leaves_nothing(files, tmp_path, name):
+    """A real process, stopped by a real signal in the middle of its work."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.json").write_text("earlier")
+    code = (
+        "import time, regnet.register, regnet.cli\n"
+        "def endless(fixed, moving, *, events, **options):\n"
+        "    print('working', flush=True)\n"
+        "    while True:\n"
+        "        time.sleep(0.05)\n"
+        "regnet.register.register = endless\n"
+        "regnet.cli.main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", out, "-q"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "working\n"
+        assert [path.name for path in out.iterdir() if path.name.startswith(".regnet-")]
+        sent = time.monotonic()
+        process.send_signal(getattr(signal, name))
+        process.wait(timeout=20)
+        assert time.monotonic() - sent < 5
+        errors = process.stderr.read()
+    finally:
+        process.kill()
+        process.stdout.close()
+    assert process.returncode == 130, errors
+    assert errors == "Cancelled; nothing was changed.\n"
+    assert [path.name for path in out.iterdir()] == ["report.json"]
+    assert (out / "report.json").read_text() == "earlier"
+
+
+def test_a_signal_while_results_are_put_in_place_is_held_back(tmp_path):
+    """The last step is not torn apart: both files arrive, although Ctrl-C is pressed at each of them."""
+    replace = Path.replace
+
+    def slow(self, target):
+        os.kill(os.getpid(), signal.SIGINT)
+        return replace(self, target)
+
+    with pytest.MonkeyPatch.context() as patch, outputs.staged_folder(tmp_path / "out", ["a", "b"]) as staging:
+        (staging / "a").write_text("1")
+        (staging / "b").write_text("2")
+        patch.setattr(Path, "replace", slow)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b"]
+
+
+def test_staging_leaves_nothing_behind(tmp_path):
+    with pytest.raises(InputError, match="stop"), outputs.staged_folder(tmp_path / "a" / "b", ["x"]) as staging:
+        (staging / "x").write_text("half")
+        raise InputError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_warp_image_and_labels(files, tmp_path):
+    common = ("--reference", files / "fixed.nii.gz", "--transform", files / "truth.h5")
+    out = tmp_path / "warped.nii.gz"
+    assert run("warp", files / "moving.nrrd", *common, "-o", out).stdout == f"Written: {out}\n"
+    expected = Image.read(files / "moving.nrrd").resample(FIXED, TRUTH)
+    np.testing.assert_allclose(Image.read(out).data, expected.data, atol=2e-3)
+
+    run("warp", files / "moving_labels.nii.gz", *common, "--labels", "-o", tmp_path / "labels.nrrd")
+    labels = sitk.ReadImage(str(tmp_path / "labels.nrrd"))
+    assert labels.GetPixelID() == sitk.sitkUInt8
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(files / "fixed_labels.nii.gz")))
+    assert (sitk.GetArrayFromImage(labels) != expected).mean() < 1e-3
+    assert {path.name for path in tmp_path.iterdir()} == {"warped.nii.gz", "labels.nrrd"}
+
+
+def test_warp_back_with_the_inverse(files, tmp_path):
+    """Forward, then back with --inverse, is the image again; without --inverse it is not."""
+    forward, back, wrong = (tmp_path / f"{name}.nii.gz" for name in ("forward", "back", "wrong"))
+    run("warp", files / "moving.nrrd", "--reference", files / "fixed.nii.gz", "--transform", files / "truth.h5", "-o", forward)
+    common = ("--reference", files / "moving.nrrd", "--transform", files / "truth.h5")
+    run("warp", forward, *common, "--inverse", "-o", back)
+    run("warp", forward, *common, "-o", wrong)
+    original = Image.read(files / "moving.nrrd").data.numpy()
+    inside = (slice(None), slice(6, -6), slice(6, -6), slice(6, -6))
+    error, other = (np.abs(Image.read(path).data.numpy() - original)[inside].mean() for path in (back, wrong))
+    assert error < 0.02 and other > 3 * error
+
+
+def test_warp_default_outside_and_json(files, tmp_path):
+    away = tmp_path / "away.tfm"
+    Affine(np.eye(4) + np.array([[0, 0, 0, 900.0]] + [[0] * 4] * 3)).write(away)
+    out = tmp_path / "out.nrrd"
+    arguments = ("--reference", files / "fixed.nii.gz", "--transform", away, "-o", out, "--default", -1000, "--json")
+    printed = json.loads(run("warp", files / "moving.nrrd", *arguments).stdout)
+    assert printed["output"] == str(out) and printed["shape"] == [24, 28, 32]
+    np.testing.assert_allclose(printed["spacing"], [2.0, 1.5, 1.5], atol=1e-4)
+    assert (Image.read(out).data == -1000).all()
+
+
+def test_evaluate_prints_what_metrics_say(files):
+    common = ("--fixed-labels", files / "fixed_labels.nii.gz", "--moving-labels", files / "moving_labels.nii.gz")
+    perfect = json.loads(run("evaluate", *common, "--transform", files / "truth.h5", "--json").stdout)
+    assert set(perfect["labels"]) == {"5", "9"}
+    assert perfect["mean"]["dice"] > 0.995 and perfect["mean"]["hd95_mm"] < 0.5 and perfect["labels_lost"] == 0
+    determinant = read_transform(files / "truth.h5").jacobian_determinant(FIXED)
+    assert perfect["sdlogj"] == pytest.approx(metrics.sdlogj(determinant), rel=1e-5)
+    assert perfect["folding_percent"] == 0
+
+
+def test_evaluate_tells_a_wrong_transform_and_lost_labels(files, tmp_path):
+    common = ("--fixed-labels", files / "fixed_labels.nii.gz", "--moving-labels", files / "moving_labels.nii.gz")
+    Affine.identity().write(tmp_path / "none.tfm")
+    Affine(np.eye(4) + np.array([[0, 0, 0, 900.0]] + [[0] * 4] * 3)).write(tmp_path / "away.tfm")
+    wrong = json.loads(run("evaluate", *common, "--transform", tmp_path / "none.tfm", "--json").stdout)
+    assert wrong["mean"]["dice"] < 0.97 and wrong["mean"]["hd95_mm"] > 0.5
+    lost = json.loads(run("evaluate", *common, "--transform", tmp_path / "away.tfm", "--json").stdout)
+    assert lost["mean"] == {"dice": 0.0, "hd95_mm": None} and lost["labels_lost"] == 2
+    assert lost["labels"]["5"] == {"dice": 0.0, "hd95_mm": None}
+    printed = run("evaluate", *common, "--transform", files / "truth.h5").stdout
+    assert all(word in printed for word in ("label", "Dice", "HD95", "mean", "Folding 0 %", "SDlogJ"))
+    assert "vanish" in run("evaluate", *common, "--transform", tmp_path / "away.tfm").stdout
+
+
+def test_hd95_is_in_millimetres_of_an_anisotropic_grid(tmp_path):
+    """Two boxes one slice apart: 4 mm, although the other axes have 1 mm."""
+    matrix = np.diag([1.0, 1.0, 4.0, 1.0])
+    boxes = []
+    for start in (6, 7):
+        array = np.zeros((20, 24, 28), np.uint8)
+        array[start : start + 6, 6:18, 6:20] = 3
+        boxes.append(Image.from_numpy(array, matrix))
+    scores = cli_work.evaluate(*boxes, Affine.identity())
+    assert scores["labels"]["3"]["hd95_mm"] == pytest.approx(4.0)
+    assert scores["labels"]["3"]["dice"] == pytest.approx(5 / 6)
+
+
+def test_align_writes_a_linear_transform(files, tmp_path):
+    out = tmp_path / "align.tfm"
+    arguments = ("align", files / "fixed.nii.gz", files / "moving.nrrd", "-o", out)
+    printed = json.loads(run(*arguments, "--method", "affine", "--json").stdout)
+    found = read_transform(out)
+    assert isinstance(found, Affine)
+    np.testing.assert_allclose(found.matrix, printed["matrix"], atol=1e-6)
+    assert corner_error(found, TRUTH, FIXED) < corner_error(Affine.identity(), TRUTH, FIXED)
+    assert run(*arguments, "--method", "none").stdout == f"Written: {out}\n"
+    np.testing.assert_allclose(read_transform(out).matrix, np.eye(4), atol=1e-12)
+
+
+def test_models_lists_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("REGNET_MODELS", str(tmp_path))
+    listed = json.loads(run("models", "--json").stdout)
+    avsm = next(entry for entry in listed if entry["name"] == "avsm")
+    needed = {"name", "title", "paper", "dimensions", "modalities", "transform_kind", "fuses", "weights"}
+    assert needed <= avsm.keys() and avsm["dimensions"] == [2, 3] and avsm["weights"] == []
+    (tmp_path / "avsm").mkdir()
+    (tmp_path / "avsm" / "brain.safetensors").write_bytes(b"x")
+    (tmp_path / "avsm" / "brain.json").write_text(json.dumps({"sha256": "ab" * 32}))
+    avsm = json.loads(run("models", "--json").stdout)[0]
+    assert avsm["weights"] == [{"variant": "brain", "sha256": "ab" * 32, "file": "brain.safetensors"}]
+    assert "abab" in run("models").stdout.replace("\n", "")
+
+
+def test_parameters_are_read_as_plain_values():
+    values = cli_work.parse_parameters(["a=1", "b=2.5", "c=true", "d=lncc", "e=x=y", " f = 3"])
+    assert values == {"a": 1, "b": 2.5, "c": True, "d": "lncc", "e": "x=y", "f": 3}
+
+
+def test_demo_carries_the_labels(files, quick, tmp_path):
+    """With a small pair in place of the real one."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for source, name in (("fixed.nii.gz", demo.PATIENT), ("moving_labels.nii.gz", demo.LABELS)):
+        (data / name).write_bytes((files / source).read_bytes())
+    Image.read(files / "moving.nrrd").write(data / demo.ATLAS)
+    result = run("demo", "--data", data, "-o", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == RESULTS | {"labels.nii.gz"}
+    labels = Image.read(tmp_path / "out" / "labels.nii.gz", labels=True)
+    expected = Image.read(files / "fixed_labels.nii.gz", labels=True)
+    assert (labels.data != expected.data).float().mean() < 1e-3
+    assert 'id="labels"' in (tmp_path / "out" / "report.html").read_text()
+    assert all(word in result.stdout for word in ("before", "after", "Folding", "Time: total", "Peak memory"))
+    assert "align" in result.stderr
+
+
+def test_a_real_registration_end_to_end(files, tmp_path):
+    """Nothing in between is replaced: two files in, a transform out that is better than before."""
+    out = tmp_path / "out"
+    result = run(
+        "register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", out, "--device", "cpu", "--refine", "5",
+        "-p", "iterations=5", "--json",
+    )  # fmt: skip
+    report = json.loads(result.stdout)
+    needed = {
+        "model", "weights", "device", "working_grid", "time_s", "peak_memory_mb", "similarity_before",
+        "similarity_after", "folding_percent", "sdlogj", "warnings",
+    }  # fmt: skip
+    assert needed <= report.keys()
+    assert report["device"] == "cpu" and report["model"] == "avsm" and report["weights"] is None
+    assert report["similarity_after"] > report["similarity_before"] and report["folding_percent"] == 0
+    assert {path.name for path in out.iterdir()} == RESULTS
+    found = read_transform(out / "transform.h5")
+    points = FIXED.points()[6:-6, 6:-6, 6:-6].reshape(-1, 3)
+    error = np.linalg.norm(found(points) - TRUTH(points), axis=1).mean()
+    before = np.linalg.norm(points - TRUTH(points), axis=1).mean()
+    assert error < before / 2
+    scores = json.loads(
+        run(
+            "evaluate", "--fixed-labels", files / "fixed_labels.nii.gz", "--moving-labels",
+            files / "moving_labels.nii.gz", "--transform", out / "transform.h5", "--json",
+        ).stdout
+    )  # fmt: skip
+    assert scores["mean"]["dice"] > 0.9

@@ -1,0 +1,119 @@
+"""The pictures of the README, from the real panel and the real slice views: ``make screenshots``.
+
+Registers the demo pair by pressing the panel's buttons and draws, before and after it, the panel beside the slice views.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+MODULES = HERE.parents[1] / "RegNetModules"
+sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in ("RegNet", "RegNetAVSM"))]
+
+import host  # noqa: E402
+
+APPLICATION = host.install()
+
+import qt  # noqa: E402
+import slicer  # noqa: E402
+from host.pictures import read_png, render_to_array, write_png  # noqa: E402
+
+PANEL_WIDTH, HEIGHT = 500, 1000
+VIEWS = {"Red": (660, HEIGHT), "Yellow": (540, HEIGHT // 2), "Green": (540, HEIGHT // 2)}
+GAP, BAR = 4, 6
+COLOURS = {"Red": (243, 74, 51), "Yellow": (237, 213, 76), "Green": (110, 176, 75)}
+PATIENCE_S = 600
+
+
+def wait(until=None, seconds: float = 0.5) -> None:
+    """Let timers, the worker and deferred rendering work."""
+    limit = time.monotonic() + (PATIENCE_S if until else seconds)
+    while time.monotonic() < limit and not (until and until()):
+        slicer.app.processEvents()
+        time.sleep(0.01)
+
+
+def open_panel():
+    """RegNet AVSM's panel; the home module is loaded first, as in Slicer."""
+    for name in ("RegNet", "RegNetAVSM"):
+        APPLICATION.moduleManager().load_scripted(name, MODULES / name / f"{name}.py")
+    APPLICATION.startupCompleted.emit()
+    slicer.util.selectModule("RegNetAVSM")
+    wait()
+    return slicer.util.getModuleWidget("RegNetAVSM")
+
+
+def panel_picture(panel, folder: Path, hidden=()) -> np.ndarray:
+    """The panel, (HEIGHT, PANEL_WIDTH, 3). Sections in ``hidden`` are folded, as a user would to see the rest."""
+    for name in ("inputsSection", "alignmentSection", "modelSection", "outputSection"):
+        getattr(panel.ui, name).collapsed = name in hidden
+    panel.parent.resize(PANEL_WIDTH, HEIGHT)
+    wait()
+    path = folder / "panel.part.png"
+    panel.parent.grab().toImage().convertToFormat(qt.QImage.Format_RGB888).save(str(path))
+    picture = read_png(str(path))
+    path.unlink()
+    canvas = np.full((HEIGHT, PANEL_WIDTH, 3), picture[-1, 0], np.uint8)
+    canvas[: min(HEIGHT, len(picture))] = picture[:HEIGHT, :PANEL_WIDTH]
+    return canvas
+
+
+def slice_picture(name: str) -> np.ndarray:
+    """One slice view under a bar of its colour."""
+    width, height = VIEWS[name]
+    view = slicer.app.layoutManager().sliceWidget(name)
+    view._native._set_size((width, height - BAR))
+    wait()
+    bar = np.full((BAR, width, 3), COLOURS[name], np.uint8)
+    return np.concatenate([bar, render_to_array(view.sliceView().renderWindow())])
+
+
+def fit_views() -> None:
+    for name, (width, height) in VIEWS.items():
+        slicer.app.layoutManager().sliceWidget(name)._native._set_size((width, height - BAR))
+    slicer.util.resetSliceViews()
+    wait()
+
+
+def save(panel, path: Path, hidden=()) -> None:
+    red, yellow, green = (slice_picture(name) for name in VIEWS)
+    green = green[: HEIGHT - GAP - len(yellow)]
+    line = np.full((GAP, yellow.shape[1], 3), 30, np.uint8)
+    right = np.concatenate([yellow, line, green])
+    column = np.full((HEIGHT, GAP, 3), 30, np.uint8)
+    write_png(str(path), np.concatenate([panel_picture(panel, path.parent, hidden), red, column, right], axis=1))
+    print(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=HERE.parents[1] / "Resources" / "Screenshots")
+    folder = parser.parse_args().output
+    folder.mkdir(parents=True, exist_ok=True)
+    panel = open_panel()
+    panel.ui.demoButton.click()
+    fit_views()
+    panel.ui.tileSlider.value = 25
+    panel.ui.checkerboardButton.click()
+    save(panel, folder / "before.png")
+    panel.ui.applyButton.click()
+    wait(until=lambda: not panel.client.is_busy())
+    if panel.parameters.resultTransform is None:
+        sys.exit(f"The registration failed: {panel.ui.statusLabel.text}")
+    fit_views()
+    save(panel, folder / "checkerboard.png", hidden=("inputsSection", "alignmentSection", "modelSection"))
+    panel.ui.fadeButton.click()
+    panel.ui.gridCheckBox.click()
+    save(panel, folder / "after.png", hidden=("inputsSection", "alignmentSection", "modelSection"))
+    panel.cleanup()
+    panel.client.stop()
+
+
+if __name__ == "__main__":
+    main()
