@@ -3,20 +3,25 @@
 #   make test          the whole fast test suite, core and Slicer side
 #   make lint          ruff
 #   make screenshots   the pictures of the README, from the real panels
-#   make bench         RegNet beside other registration tools on the same pairs
+#   make bench         RegNet beside other registration tools on the same pairs; DATA names the folder of images
 #   make clean         remove .venv and everything generated
 #
 # Needs make and Python 3.10 or later with venv. Choose another interpreter with `make PYTHON=python3.12 demo`.
+# The tests of the Slicer side draw off screen: Testing/slicer/host/README.md names the system libraries for that.
 
 PYTHON = python3
 VENV = .venv
 RUN = $(VENV)/bin/python
-PIP = $(RUN) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+INSTALL = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 PYTEST_ARGS =
+BENCH_VENV = .bench/venv
+BENCH_ARGS =
+DATA = $(REGNET_DATA)
 
 VENV_STAMP = $(VENV)/.stamp-venv
 RUNTIME_STAMP = $(VENV)/.stamp-runtime
 TEST_STAMP = $(VENV)/.stamp-test
+BENCH_STAMP = $(BENCH_VENV)/.stamp
 
 .PHONY: help demo test lint screenshots bench clean
 
@@ -35,8 +40,11 @@ lint: $(TEST_STAMP)
 screenshots: $(TEST_STAMP)
 	$(RUN) Testing/slicer/screenshots.py --output Resources/Screenshots
 
-bench: $(RUNTIME_STAMP)
-	$(RUN) -m Testing.benchmarks
+# Whether the images are there is looked at before the installation, which takes minutes.
+bench:
+	@REGNET_DATA="$(DATA)" $(PYTHON) Testing/benchmarks/run.py --check $(BENCH_ARGS)
+	@$(MAKE) $(BENCH_STAMP)
+	REGNET_DATA="$(DATA)" $(BENCH_VENV)/bin/python Testing/benchmarks/run.py $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) demo-output build dist .bench .pytest_cache .ruff_cache
@@ -51,10 +59,16 @@ $(VENV_STAMP):
 
 $(RUNTIME_STAMP): $(VENV_STAMP) constraints.txt pyproject.toml
 	@echo "Installing RegNet and its libraries into $(VENV); torch is large, so the first time takes minutes."
-	$(PIP) --editable .
+	$(RUN) $(INSTALL) --editable .
 	touch $@
 
 $(TEST_STAMP): $(RUNTIME_STAMP)
 	@echo "Installing what the tests need into $(VENV)."
-	$(PIP) --editable '.[test,slicer-test]'
+	$(RUN) $(INSTALL) --editable '.[test,slicer-test]'
+	touch $@
+
+$(BENCH_STAMP): constraints.txt pyproject.toml Testing/benchmarks/requirements.txt
+	@echo "Installing RegNet and the tools it is compared with into $(BENCH_VENV)."
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python $(INSTALL) --requirement Testing/benchmarks/requirements.txt --editable .
 	touch $@

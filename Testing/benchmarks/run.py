@@ -18,6 +18,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -133,6 +134,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
+    # An exception, so that measure() takes the running peer along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = methods.select(options.methods, options.extra)
     wanted = pairs.select(options.pairs, options.data)
     if options.check:

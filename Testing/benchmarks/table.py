@@ -64,7 +64,8 @@ def write(results: list[dict], target: Path, about: dict) -> None:
     parts[-1] += "\n"
     used = list(dict.fromkeys(r["method"] for r in results))
     parts.append("".join(f"- **{name}**: {DESCRIPTIONS.get(name) or _command(results, name)}\n" for name in used))
-    for dataset in (*DATASETS, None):
+    present = [name for name in DATASETS if any(r["dataset"] == name for r in results)]
+    for dataset in (*present, None) if len(present) > 1 else present:
         parts.extend(_dataset(results, dataset))
     _replace(target, "\n".join(parts))
     _replace(target.with_suffix(".json"), json.dumps({"about": about, "results": results}, indent=1) + "\n")
@@ -74,8 +75,6 @@ def _dataset(results: list[dict], dataset: str | None) -> list[str]:
     """The sections of one data set: means over its pairs, then each pair. ``None``: means over all pairs."""
     own = [r for r in results if dataset in (None, r["dataset"])]
     titles = dict.fromkeys((r["pair"], r["title"]) for r in own)
-    if not own:
-        return []
     heading = f"## {DATASETS[dataset]}" if dataset else "## All pairs"
     parts = [f"{heading}\n", f"Means over {len(titles)} pair{'s' * (len(titles) != 1)}.\n", _table(own, len(titles))]
     if dataset and len(titles) > 1:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import ndimage
-
 from regnet.image import Grid, Image
 from regnet.transform import Affine, DisplacementField
+from scipy import ndimage
 
 
 def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
@@ -38,9 +37,9 @@ def blob_values(points: np.ndarray, seed: int = 0, extent: float = 20.0) -> np.n
     """A smooth, textured, asymmetric function of world points (..., 3), in [0, about 1.5]."""
     generator = np.random.default_rng(seed)
     value = np.exp(-((points / (extent * np.array([0.9, 0.7, 0.55]))) ** 2).sum(-1))
-    for _ in range(14):
-        middle = generator.uniform(-0.7, 0.7, 3) * extent
-        width = generator.uniform(0.12, 0.3) * extent
+    for number in range(70):
+        middle = generator.uniform(-0.75, 0.75, 3) * extent
+        width = (generator.uniform(0.12, 0.3) if number < 14 else generator.uniform(0.08, 0.14)) * extent
         value = value + generator.choice([-0.4, 0.5]) * np.exp(-(((points - middle) / width) ** 2).sum(-1))
     return np.clip(value, 0, None)
 
@@ -69,7 +68,9 @@ def smooth_field(grid: Grid, millimetres: float, seed: int = 0, sigma: float = 4
 def random_affine(seed: int = 0, degrees: float = 8.0, shift: float = 3.0) -> Affine:
     generator = np.random.default_rng(seed)
     matrix = np.eye(4)
-    matrix[:3, :3] = rotation(tuple(generator.uniform(-degrees, degrees, 3))) @ np.diag(generator.uniform(0.93, 1.07, 3))
+    matrix[:3, :3] = rotation(tuple(generator.uniform(-degrees, degrees, 3))) @ np.diag(
+        generator.uniform(0.93, 1.07, 3)
+    )
     matrix[:3, 3] = generator.uniform(-shift, shift, 3)
     return Affine(matrix)
 
@@ -77,6 +78,18 @@ def random_affine(seed: int = 0, degrees: float = 8.0, shift: float = 3.0) -> Af
 def corner_error(first, second, grid: Grid) -> float:
     """Largest distance in mm between two transforms at the corners of ``grid``."""
     return float(np.linalg.norm(first(grid.corners()) - second(grid.corners()), axis=1).max())
+
+
+def histogram_nmi(first: np.ndarray, second: np.ndarray, bins: int) -> float:
+    """Normalised mutual information less one, by the definition, from integer values below ``bins``."""
+    joint = np.histogram2d(first, second, bins=bins, range=[[0, bins], [0, bins]])[0]
+    joint /= joint.sum()
+
+    def entropy(p: np.ndarray) -> float:
+        p = p[p > 0]
+        return float(-(p * np.log(p)).sum())
+
+    return (entropy(joint.sum(0)) + entropy(joint.sum(1))) / entropy(joint.ravel()) - 1
 
 
 torch.set_num_threads(2)

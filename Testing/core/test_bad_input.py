@@ -332,8 +332,6 @@ def test_labels_must_be_labels(tmp_path, good):
     out = tmp_path / "out.nii.gz"
     assert "not a label image" in refused("warp", good, "--reference", good, *transform, "--labels", "-o", out)
     assert "not a label image" in refused("evaluate", "--fixed-labels", good, "--moving-labels", good, *transform)
-    one, two = (
-        write(tmp_path / f"{label}.nii.gz", np.full(GRID.shape, label, np.uint8)) for label in (1, 2)
-    )
+    one, two = (write(tmp_path / f"{label}.nii.gz", np.full(GRID.shape, label, np.uint8)) for label in (1, 2))
     assert "no label in common" in refused("evaluate", "--fixed-labels", one, "--moving-labels", two, *transform)
     assert not out.exists()

@@ -171,7 +171,7 @@ def test_a_bug_is_one_sentence_and_leaves_nothing(files, tmp_path, monkeypatch):
     assert isinstance(CliRunner().invoke(app, [str(a) for a in arguments]).exception, ValueError)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: out of memory")])
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
 def test_out_of_memory_is_a_sentence(files, tmp_path, monkeypatch, error):
     def broken(*images, **options):
         raise error
@@ -257,10 +257,10 @@ def test_warp_image_and_labels(files, tmp_path):
 def test_warp_back_with_the_inverse(files, tmp_path):
     """Forward, then back with --inverse, is the image again; without --inverse it is not."""
     forward, back, wrong = (tmp_path / f"{name}.nii.gz" for name in ("forward", "back", "wrong"))
-    run("warp", files / "moving.nrrd", "--reference", files / "fixed.nii.gz", "--transform", files / "truth.h5", "-o", forward)
-    common = ("--reference", files / "moving.nrrd", "--transform", files / "truth.h5")
-    run("warp", forward, *common, "--inverse", "-o", back)
-    run("warp", forward, *common, "-o", wrong)
+    through = ("--transform", files / "truth.h5")
+    run("warp", files / "moving.nrrd", "--reference", files / "fixed.nii.gz", *through, "-o", forward)
+    run("warp", forward, "--reference", files / "moving.nrrd", *through, "--inverse", "-o", back)
+    run("warp", forward, "--reference", files / "moving.nrrd", *through, "-o", wrong)
     original = Image.read(files / "moving.nrrd").data.numpy()
     inside = (slice(None), slice(6, -6), slice(6, -6), slice(6, -6))
     error, other = (np.abs(Image.read(path).data.numpy() - original)[inside].mean() for path in (back, wrong))
@@ -363,31 +363,28 @@ def test_demo_carries_the_labels(files, quick, tmp_path):
     assert "align" in result.stderr
 
 
-def test_a_real_registration_end_to_end(files, tmp_path):
-    """Nothing in between is replaced: two files in, a transform out that is better than before."""
+def test_a_real_registration_end_to_end(tmp_path):
+    """Nothing in between is replaced: a real brain, coarse, against itself after a known transform."""
+    whole = Image.read(ROOT.parents[1] / "Resources" / "Demo" / demo.PATIENT)
+    grid = whole.grid.with_spacing(3.5)
+    about_middle = np.eye(4)
+    about_middle[:3, 3] = grid.center()
+    turn = about_middle @ random_affine(3, degrees=5, shift=2).matrix @ np.linalg.inv(about_middle)
+    truth = Composite((smooth_field(grid, 5.0, seed=2), Affine(turn)))
+    whole.resample(grid).write(tmp_path / "moving.nii.gz")
+    whole.resample(grid, truth).write(tmp_path / "fixed.nii.gz")
     out = tmp_path / "out"
-    result = run(
-        "register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", out, "--device", "cpu", "--refine", "5",
-        "-p", "iterations=5", "--json",
-    )  # fmt: skip
+    arguments = ("register", tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", "-o", out)
+    result = run(*arguments, "--device", "cpu", "--refine", "5", "-p", "iterations=5", "--json")
     report = json.loads(result.stdout)
     needed = {
         "model", "weights", "device", "working_grid", "time_s", "peak_memory_mb", "similarity_before",
         "similarity_after", "folding_percent", "sdlogj", "warnings",
     }  # fmt: skip
-    assert needed <= report.keys()
+    assert needed <= report.keys() and {path.name for path in out.iterdir()} == RESULTS
     assert report["device"] == "cpu" and report["model"] == "avsm" and report["weights"] is None
     assert report["similarity_after"] > report["similarity_before"] and report["folding_percent"] == 0
-    assert {path.name for path in out.iterdir()} == RESULTS
     found = read_transform(out / "transform.h5")
-    points = FIXED.points()[6:-6, 6:-6, 6:-6].reshape(-1, 3)
-    error = np.linalg.norm(found(points) - TRUTH(points), axis=1).mean()
-    before = np.linalg.norm(points - TRUTH(points), axis=1).mean()
-    assert error < before / 2
-    scores = json.loads(
-        run(
-            "evaluate", "--fixed-labels", files / "fixed_labels.nii.gz", "--moving-labels",
-            files / "moving_labels.nii.gz", "--transform", out / "transform.h5", "--json",
-        ).stdout
-    )  # fmt: skip
-    assert scores["mean"]["dice"] > 0.9
+    points = grid.points()[Image.read(tmp_path / "fixed.nii.gz").data[0].numpy() > 30]
+    error, before = (np.linalg.norm(moved - truth(points), axis=1).mean() for moved in (found(points), points))
+    assert before > 4 and error < before / 2

@@ -59,7 +59,7 @@ def test_both_sides_are_brains_without_skull():
     for name in ("patient_T1", "patient_T2", "atlas_T1"):
         array = sitk.GetArrayFromImage(read(name))
         assert array.dtype.itemsize <= 2
-        border = np.concatenate([face.ravel() for axis in range(3) for face in (np.take(array, i, axis) for i in (0, -1))])
+        border = np.concatenate([np.take(array, end, axis).ravel() for axis in range(3) for end in (0, -1)])
         assert (border == 0).mean() > 0.99, name
         content = float((array > 0).sum() * np.prod(read(name).GetSpacing())) / 1e6
         assert 0.9 < content < 2.2, name  # litres

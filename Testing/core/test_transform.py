@@ -94,7 +94,10 @@ def test_determinant_does_not_depend_on_the_slab_size(monkeypatch):
 def test_inverse_undoes(name):
     transform = transforms()[name]
     points = FIXED.points()[6:-6, 6:-6, 6:-6].reshape(-1, 3)[::97]
-    assert np.abs(transform.inverse()(transform(points)) - points).max() < 0.1
+    error = np.linalg.norm(transform.inverse()(transform(points)) - points, axis=1)
+    # Both fields are linear between points 2 mm apart, so the inverse closes to a fraction of that.
+    assert error.max() < 0.35
+    assert error.mean() < 0.06
 
 
 def test_then_applies_self_first_and_merges_affines():

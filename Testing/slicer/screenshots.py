@@ -1,6 +1,6 @@
 """The pictures of the README, from the real panel and the real slice views: ``make screenshots``.
 
-Registers the demo pair by pressing the panel's buttons and draws, before and after it, the panel beside the slice views.
+Registers the demo pair by pressing the panel's buttons, and draws the panel beside the slice views before and after.
 """
 
 from __future__ import annotations

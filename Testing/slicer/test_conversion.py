@@ -179,7 +179,6 @@ def test_result_can_replace_the_moving_volumes_parent(scene, kind):
 
 def test_hardening_gives_itks_picture(scene):
     """Slicer's own resampling of the moving volume under the result equals SimpleITK's."""
-    import slicer
     from RegNetLib import conversion
 
     array = pattern()
@@ -234,7 +233,7 @@ def test_segmentation_becomes_labels_in_place(scene):
     array[10:20, 15:33, 20:41] = 1
     array[25:31, 15:20, 20:25] = 2
     matrix = slicer.util.vtkMatrixFromArray(GEOMETRIES["oblique"])
-    labels = slicer.util.addVolumeFromArray(array, ijkToRAS=matrix, name="labels", nodeClassName="vtkMRMLLabelMapVolumeNode")
+    labels = slicer.util.addVolumeFromArray(array, ijkToRAS=matrix, nodeClassName="vtkMRMLLabelMapVolumeNode")
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "segmentation")
     assert conversion.labels_to_array(segmentation) is None
     slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, segmentation)

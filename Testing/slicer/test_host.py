@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import gc
 import sys
 import threading
-from pathlib import Path
 
 import pytest
-
-EXAMPLE = Path(__file__).resolve().parent / "example_module"
 
 
 @pytest.fixture
@@ -246,28 +242,3 @@ def test_processes_run_and_report(qt, process_events):
 def test_without_a_window_qt_is_empty(python_without_gui):
     done = python_without_gui("import qt, ctk; print(hasattr(qt, 'QWidget'), hasattr(ctk, 'ctkSliderWidget'))")
     assert done.stdout.split() == ["False", "False"], done.stderr
-
-
-def test_a_ui_file_with_a_misspelt_property_is_refused(tmp_path):
-    import slicer
-
-    path = tmp_path / "wrong.ui"
-    text = (EXAMPLE / "Resources" / "UI" / "ExampleModule.ui").read_text()
-    path.write_text(text.replace('<property name="decimals">', '<property name="decimal">'))
-    with pytest.raises(AttributeError, match="no property 'decimal'"):
-        slicer.util.loadUI(str(path))
-    path.write_text(text.replace("mrmlSceneChanged(vtkMRMLScene*)", "sceneChanged(vtkMRMLScene*)"))
-    with pytest.raises(ValueError, match="has no signal"):
-        slicer.util.loadUI(str(path))
-
-
-def test_a_missing_library_is_named(monkeypatch):
-    from host import graphics
-
-    def refuse(name):
-        raise OSError(name)
-
-    monkeypatch.setattr(ctypes, "CDLL", refuse)
-    monkeypatch.setattr(sys, "platform", "linux")
-    with pytest.raises(graphics.GraphicsError, match=r"libEGL\.so\.1.*apt-get install"):
-        graphics.prepare()

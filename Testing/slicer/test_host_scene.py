@@ -37,7 +37,6 @@ def test_a_module_opens_runs_and_closes_as_in_slicer(scene, module_factory, widg
     assert ExampleModule.events == ["setup", "enter", "exit"]
     slicer.util.selectModule("ExampleModule")
     assert slicer.util.selectedModule() == "ExampleModule"
-    module.widgetRepresentation().parent()
     slicer.selfTests["ExampleModule"](msec=1)
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from volumes import GEOMETRIES, SHAPE, add_bend, add_linear, add_volume, as_itk, counterpart, pattern, rigid, through, to_lps
+from volumes import (
+    GEOMETRIES,
+    SHAPE,
+    add_bend,
+    add_linear,
+    add_volume,
+    as_itk,
+    counterpart,
+    pattern,
+    rigid,
+    through,
+    to_lps,
+)
 
 TOLERANCE_MM = 0.05
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -113,7 +125,9 @@ def test_result_is_the_same_in_slicer_and_itk(panel, register, results, tmp_path
     panel.ui.fixedSelector.setCurrentNode(fixed)
     panel.ui.movingSelector.setCurrentNode(moving)
     panel.ui.createVolumeCheckBox.click()
-    world = {node.GetName(): conversion.volume_to_array(node, node.GetParentTransformNode()) for node in (fixed, moving)}
+    world = {
+        node.GetName(): conversion.volume_to_array(node, node.GetParentTransformNode()) for node in (fixed, moving)
+    }
     to_world = vtk.vtkGeneralTransform()  # of the moving volume before the run
     if moving.GetParentTransformNode() is not None:
         moving.GetParentTransformNode().GetTransformToWorld(to_world)

@@ -65,7 +65,7 @@ class _NumberField:
         widget.value = self.default
 
     def connect(self, slot) -> None:
-        signal = "valueChanged(int)" if self._widget.inherits("QSpinBox") else "valueChanged(double)"
+        signal = "valueChanged(int)" if self._widget.className() == "QSpinBox" else "valueChanged(double)"
         self._widget.connect(signal, slot)
 
     def read(self):

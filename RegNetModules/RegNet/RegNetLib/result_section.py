@@ -9,7 +9,6 @@ from slicer.i18n import tr as _
 
 from .result_import import REPORT
 
-
 OUTER_STAGES = ("read", "align", "model", "refine", "export")
 """The core's stages that follow each other; those inside them are left out of the table."""
 

@@ -125,7 +125,8 @@ class _Bar(_Quiet):
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         if isinstance(event, ProgressEvent):
-            self.bar.update(self.task, completed=event.fraction, stage=event.stage, text=event.text)
+            stage = event.stage or "starting"
+            self.bar.update(self.task, completed=event.fraction, stage=stage, text=event.text)
 
 
 class _Lines:
@@ -133,7 +134,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self.started = time.monotonic()
-        self.stage = ""
+        self.stage: str | None = None
         self.printed_at = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -147,7 +148,7 @@ class _Lines:
         if event.stage == self.stage and now - self.printed_at < SECONDS_BETWEEN_LINES:
             return
         self.stage, self.printed_at = event.stage, now
-        line = f"{event.fraction:4.0%}  {now - self.started:6.1f} s  {event.stage:<12} {event.text}"
+        line = f"{event.fraction:4.0%}  {now - self.started:6.1f} s  {event.stage or 'starting':<12} {event.text}"
         print(line.rstrip(), file=sys.stderr, flush=True)
 
 
@@ -158,9 +159,7 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
-def print_table(
-    title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] = (), justify: str = "right"
-) -> None:
+def print_table(title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] = (), justify: str = "right") -> None:
     """A table on standard output; ``justify`` aligns the columns after the first."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=bool(columns), header_style="dim")
     names = list(columns) or [""] * max(len(row) for row in rows)

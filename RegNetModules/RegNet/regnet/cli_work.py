@@ -123,9 +123,10 @@ def register_files(
         The report, as it was written; its total time includes reading and writing the images.
     """
     events = events or Events()
-    with events.stage("load", 0.0, 0.04):
-        from .register import register
+    events.progress(0.0, "loading libraries")
+    from .register import register
 
+    with events.stage("load", 0.01, 0.04):
         fixed, moving = read_image(fixed_path), read_image(moving_path)
         labels, *masks = (path and read_labels(path) for path in (labels_path, fixed_mask, moving_mask))
     result = register(

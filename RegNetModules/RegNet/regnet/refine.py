@@ -22,6 +22,8 @@ from .pair import Pair
 from .transform import DisplacementField
 
 CHECK_EVERY = 5
+LEAST_GAIN = 1e-3
+"""A level that gains less similarity than this has nothing to add, and adds nothing."""
 PREVIEW_SHAPE = 64
 
 
@@ -105,12 +107,15 @@ def _optimise(
     history: list[float] = []
     average: Tensor | None = None
     length, changed = schedule.step, 0
+    start = best = displacement
     for number in range(iterations):
         position = lattice + spatial.resize_displacement(displacement, level.shape)
         warped = spatial.sample(level.moving, position, padding="border")
         weight = None if level.moving_weight is None else spatial.sample(level.moving_weight, position)
         value, force = similarity.value_and_gradient(warped, weight)
         history.append(value)
+        if value >= max(history):
+            best = displacement
         force = spatial.reduce(central_differences(warped).mul_(force), displacement.shape[2:])
         average = force if average is None else average.mul_(schedule.momentum).add_(force)
         step = spatial.gaussian(average, schedule.update_sigma * scale)
@@ -126,7 +131,10 @@ def _optimise(
         events.progress((number + 1) / iterations, f"similarity {value:.4f}")
         if number % CHECK_EVERY == 0:
             _preview(displacement, level, events)
-    return displacement
+    if not history or max(history) - history[0] < LEAST_GAIN:
+        return start
+    # The last step was not judged; it is kept if the one before it was the best yet.
+    return displacement if history[-1] >= max(history) else best
 
 
 def central_differences(image: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from .refine import refine as refine_displacement
 from .refine import schedule_for, unfold
 from .transform import Affine, Composite, DisplacementField, Transform
 from .usage import PeakMemory
+from .zoo import find_weights, load_state
 
 SIMILARITY_METRIC = "mean squared local correlation"
 
@@ -114,6 +115,9 @@ class _Job:
     ) -> None:
         self.info, self.module = get_info(model), get_model(model)
         self.parameters: ParametersBase = get_parameters(model).from_dict(parameters)
+        self.weights = find_weights(model)
+        self.state = load_state(self.weights) if self.weights else None
+        self.config = self.weights.config if self.weights else None
         self.schedule = schedule_for(refine)
         self.device = resolve_device(device)
         self.memory_mb = memory_budget(self.device, memory_mb)
@@ -163,16 +167,17 @@ class _Job:
         with self.events.stage("model", 0.2, 0.45):
             pair = self._pair(alignment)
             if pair.grid.spacing.min() > self.fixed.spacing.min() * 1.01:
+                used, finest = pair.grid.spacing.min(), self.fixed.spacing.min()
                 self.events.warn(
-                    f"Working at {pair.grid.spacing.min():.2f} mm instead of {self.fixed.spacing.min():.2f} mm, to stay "
-                    f"within {self.memory_mb:.0f} MB of memory."
+                    f"Working at {used:.2f} mm instead of {finest:.2f} mm, to stay within {self.memory_mb:.0f} MB."
                 )
-            if self.align == "affine":
+            if self.align in ("centres", "moments", "rigid"):
+                # The model's own affine part; after "affine" it has been found, and "none" asks to leave it out.
                 with self.events.stage("affine", 0.0, 0.2):
                     alignment = Affine(self.module.improve_affine(pair, self.events), self.fixed.ndim).then(alignment)
                 pair = self._pair(alignment)
             with self.events.stage("field", 0.2, 1.0):
-                displacement = self.module.predict(pair, self.parameters, None, None, self.events)
+                displacement = self.module.predict(pair, self.parameters, self.state, self.config, self.events)
         with self.events.stage("refine", 0.45, 0.9), torch.inference_mode():
             if self.schedule is not None:
                 displacement = refine_displacement(
@@ -197,7 +202,7 @@ class _Job:
         determinant = dense.jacobian_determinant(pair.grid) * linear
         return {
             "model": self.info.name,
-            "weights": None,
+            "weights": self.weights.describe() if self.weights else None,
             "version": __version__,
             "device": self.device,
             "align": self.align,

@@ -116,7 +116,7 @@ def _panel(plane: Plane, inside: str, badge: str = "", label: str = "") -> str:
     name = escape(f"{plane.name} plane: {label}".strip())
     return (
         f'<figure class="panel p-{plane.key}"><div class="slice" role="img" aria-label="{name}">{inside}</div>'
-        f'{letters}<figcaption>{where}</figcaption>{mark}</figure>'
+        f"{letters}<figcaption>{where}</figcaption>{mark}</figure>"
     )
 
 

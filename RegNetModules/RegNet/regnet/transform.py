@@ -158,7 +158,7 @@ class DisplacementField(Transform):
 
     def inverted(self) -> DisplacementField:
         """Inverse by fixed-point iteration on the lattice, which is grown so that it holds the image of the field."""
-        reach = np.ceil(np.abs(self.voxel_displacement()).amax(dim=(0, 2, 3, 4)).numpy()).astype(int) + 1
+        reach = self.voxel_displacement().abs().amax(dim=(0, 2, 3, 4)).ceil().int().numpy() + 1
         grid = self.grid.padded(tuple(np.minimum(reach, np.array(self.grid.shape))))
         grown = self.to_field(grid)
         displacement = spatial.invert(grown.voxel_displacement())

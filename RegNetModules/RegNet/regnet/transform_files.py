@@ -65,7 +65,7 @@ def _convert(transform: sitk.Transform, path: Path) -> list[Affine | Displacemen
     if transform.IsLinear():
         return [_from_linear(transform)]
     raise InputError(
-        f"{str(path)!r} holds a {transform.GetName()}, which RegNet cannot use; convert it to a displacement field first."
+        f"{str(path)!r} holds a {transform.GetName()}, which RegNet cannot use; convert it to a displacement field."
     )
 
 
@@ -84,8 +84,8 @@ def _from_field_image(image: sitk.Image, path: Path) -> DisplacementField:
     n = image.GetDimension()
     if image.GetNumberOfComponentsPerPixel() != n:
         raise InputError(
-            f"{str(path)!r} is an image with {image.GetNumberOfComponentsPerPixel()} value(s) per voxel, not a displacement "
-            f"field with {n}; give a transform."
+            f"{str(path)!r} is an image with {image.GetNumberOfComponentsPerPixel()} value(s) per voxel, not a "
+            f"displacement field with {n}; give a transform."
         )
     read = Image.from_sitk(image)
     vectors = np.zeros((*read.grid.shape, 3), dtype=np.float32)

@@ -13,21 +13,19 @@ _installed: dict = {}
 
 
 def is_real_slicer() -> bool:
-    """Whether this process is Slicer itself."""
-    slicer = sys.modules.get("slicer")
-    if slicer is None and "PythonQt" not in sys.modules:
-        return False
-    return "PythonQt" in sys.modules and hasattr(slicer, "app")
+    """Whether this process is Slicer itself: there `slicer.app` exists before any test is read."""
+    return not _installed and hasattr(sys.modules.get("slicer"), "app")
 
 
 def install():
-    """Make the modules, once per process; returns the host's namespace (`native_app`, `wrap`, …)."""
+    """Make the modules, once per process; returns the native application object."""
     if _installed:
         return _installed["app"]
     # Enums as IntEnum and IntFlag, reachable unscoped: PythonQt's enums are ints. Read by PySide6 when first imported.
     sys.pyside6_option_python_enum = 0x0E
-    from . import graphics
+    from . import graphics, immortals
 
+    immortals.protect_singletons()
     graphics.prepare()
     import slicer  # noqa: I001  (before PySide6: both bring libraries, and MRML's must win)
 

@@ -7,6 +7,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from .native_property import stored
 from .ui_loader import register
 
+_UNLIMITED = 16777215  # Qt's QWIDGETSIZE_MAX
+
 
 class Collapsible:
     """Hides the children of a widget while collapsed, and remembers which of them were hidden before."""
@@ -24,7 +26,7 @@ class Collapsible:
                 child.hide()
             elif not child.property("_hidden_before"):
                 child.show()
-        self.setMaximumHeight(self._header_height() if collapsed else QtWidgets.QWIDGETSIZE_MAX)
+        self.setMaximumHeight(self._header_height() if collapsed else _UNLIMITED)
         self.updateGeometry()
         self.contentsCollapsed.emit(collapsed)
 

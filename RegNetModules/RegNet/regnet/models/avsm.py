@@ -81,15 +81,30 @@ class Parameters(ParametersBase):
     )
 
 
-def predict(pair: Pair, parameters: Parameters, state: Any, config: dict[str, Any] | None, events: Events) -> Tensor:
-    """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners. ``state`` None: optimised."""
-    from .avsm_optimise import optimise
-
-    return optimise(pair, parameters, events)
-
-
 def improve_affine(pair: Pair, events: Events) -> Any:
     """A 4x4 world matrix to apply before the present alignment."""
     from .avsm_optimise import improve_affine as improve
 
     return improve(pair, events)
+
+
+def predict(
+    pair: Pair,
+    parameters: Parameters,
+    state: dict[str, Tensor] | None,
+    config: dict[str, Any] | None,
+    events: Events,
+) -> Tensor:
+    """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners.
+
+    With weights (``state`` and the ``config`` they were trained with) the networks' map is where the optimisation of
+    the momentum starts; without, it starts from the identity.
+    """
+    from .avsm_optimise import optimise
+
+    start = None
+    if state is not None:
+        from .avsm_network import predict_map
+
+        start = predict_map(pair, parameters, state, config or {})
+    return optimise(pair, parameters, events, start)

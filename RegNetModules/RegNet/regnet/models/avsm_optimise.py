@@ -14,7 +14,7 @@ from ..adam import Adam
 from ..events import Events
 from ..image import Grid
 from ..losses.local_correlation import LocalCorrelation
-from ..networks.maps import identity_map
+from ..networks.maps import identity_map, map_to_displacement
 from ..networks.smoothing import MultiGaussian, relative_extents
 from ..networks.transport import advect, stable_steps
 from ..pair import Pair
@@ -79,18 +79,21 @@ def _to_world(rim_matrix: np.ndarray, grid: Grid, reach: float, d: int) -> np.nd
     return grid.index_to_world @ index @ np.linalg.inv(grid.index_to_world)
 
 
-def optimise(pair: Pair, parameters: Parameters, events: Events) -> Tensor:
-    """Momentum fields one after the other, each through ``v = K m`` and the map equation; displacement in voxels."""
+def optimise(pair: Pair, parameters: Parameters, events: Events, start: Tensor | None = None) -> Tensor:
+    """Momentum fields one after the other, each through ``v = K m`` and the map equation; displacement in voxels.
+
+    ``start`` is a map (1, d, *any) in the unit cube's coordinates to begin with, or None for the identity.
+    """
     stages = [MOMENTUM_FACTORS[min(n, len(MOMENTUM_FACTORS) - 1)] for n in range(parameters.momentum_steps)]
-    level = pair.level(stages[0])
-    start = identity_map(level.shape, level.fixed)
+    if start is None:
+        level = pair.level(stages[0])
+        start = identity_map(level.shape, level.fixed)
     for number, factor in enumerate(stages):
         level = pair.level(factor)
         start = spatial.resize(start, level.shape)
         with events.stage(f"momentum {number + 1}", number / len(stages), (number + 1) / len(stages)):
             start = _one_momentum(level, start, parameters, events)
-    sizes = start.new_tensor([n - 1 for n in level.shape]).view(1, -1, *(1,) * len(level.shape))
-    return start * sizes - spatial.identity(level.shape, start)
+    return map_to_displacement(start)
 
 
 def _one_momentum(level: Pair, start: Tensor, parameters: Parameters, events: Events) -> Tensor:

@@ -18,6 +18,9 @@ PAPER_SIGMAS = (0.05, 0.1, 0.15, 0.2, 0.25)
 NEGLIGIBLE = 1e-9
 """Frequencies that every Gaussian damps below this are left out."""
 
+_REACH = 8.0
+"""Standard deviations at which a sampled Gaussian is cut off: below single precision's rounding."""
+
 PADDING_SIGMAS = 5.0
 """With ``pad``, the period exceeds the grid by this many of the widest standard deviations."""
 
@@ -111,17 +114,17 @@ def _axis_spectrum(n: int, extent: float, sigmas: tuple[float, ...], pad: bool) 
     angle = 2.0 * math.pi / period * torch.arange(n, dtype=torch.float64)[:, None] * cycles
     # The constant, and for an even period the alternating wave, have no sine partner and twice the energy.
     alone = (cycles == 0) | (2 * cycles == period)
-    scale = torch.where(alone, 1.0 / period, 2.0 / period).sqrt()
+    scale = ((2.0 - alone.to(cycles)) / period).sqrt()
     basis = torch.cat([angle.cos() * scale, (angle.sin() * scale)[:, ~alone]], dim=1)
     return basis, torch.cat([response, response[:, ~alone]], dim=1)
 
 
 def _sampled_gaussian_response(cycles: Tensor, period: int, sigma: float) -> Tensor:
-    """Fourier coefficients of the Gaussian (``sigma`` in voxels) sampled on ``period`` points, its sum being one.
+    """Fourier coefficients of the Gaussian (``sigma`` in voxels) sampled at the voxels, its sum being one.
 
-    Sampling adds the spectrum's aliases, which matter only for Gaussians of about a voxel and narrower.
+    For wide Gaussians that is again a Gaussian; narrow ones have aliases, which keep the kernel positive.
     """
-    aliases = torch.arange(-8, 9, dtype=torch.float64)[:, None]
-    frequency = 2.0 * math.pi * (cycles / period + aliases)
-    response = torch.exp(-0.5 * (sigma * frequency) ** 2).sum(dim=0)
-    return response / response[0]
+    reach = torch.arange(1, math.ceil(_REACH * sigma) + 2, dtype=torch.float64)
+    side = torch.exp(-0.5 * (reach / sigma) ** 2)
+    waves = torch.cos(2.0 * math.pi / period * cycles[:, None] * reach)
+    return ((1.0 + 2.0 * waves @ side) / (1.0 + 2.0 * side.sum())).clamp(min=0.0)

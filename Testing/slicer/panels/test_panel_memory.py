@@ -1,0 +1,84 @@
+"""What a panel remembers, the models that it offers, and the demo pair."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from traces import nodes
+
+
+def test_settings_and_result_survive_saving_the_scene(open_pair, apply, scene, tmp_path, process_events):
+    import slicer
+
+    widget = open_pair()
+    widget.ui.alignmentComboBox.currentText = "Centres of mass"
+    widget.form._fields["iterations"]._widget.value = 11
+    apply(widget)
+    transform = widget.parameters.resultTransform
+    points = [(5.0, -7.0, 9.0), (30.0, 15.0, 25.0), (45.0, 20.0, 40.0)]
+    expected = [transform.GetTransformFromParent().TransformPoint(point) for point in points]
+    path = tmp_path / "scene.mrb"
+    assert slicer.util.saveScene(str(path))
+    scene.Clear(0)
+    process_events()
+    assert widget.form.values()["iterations"] == 30
+    slicer.util.loadScene(str(path))
+    process_events()
+    again = slicer.util.getNode("atlas to patient (AVSM)")
+    assert again.GetNodeReference("spatialRegistrationFixed").GetName() == "patient"
+    assert slicer.util.getNode("atlas").GetParentTransformNode() is again
+    found = [again.GetTransformFromParent().TransformPoint(point) for point in points]
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    assert widget.ui.alignmentComboBox.currentText == "Centres of mass"
+    assert widget.form.values()["iterations"] == 11
+    assert widget.ui.fixedSelector.currentNode().GetName() == "patient"
+    assert widget.ui.numbersTable.rowCount > 5 and widget.ui.afterCheckBox.enabled
+
+
+def test_swap_and_restore_defaults(open_pair):
+    widget = open_pair()
+    fixed, moving = widget.parameters.fixedVolume, widget.parameters.movingVolume
+    widget.ui.swapButton.click()
+    assert widget.ui.fixedSelector.currentNode() is moving and widget.ui.movingSelector.currentNode() is fixed
+    field = widget.form._fields["time_steps"]._widget
+    field.value = 25
+    assert json.loads(widget.parameters.modelParameters)["avsm"]["time_steps"] == 25
+    widget.ui.restoreDefaultsButton.click()
+    assert field.value == 10 and json.loads(widget.parameters.modelParameters)["avsm"]["time_steps"] == 10
+
+
+def test_unreadable_settings_in_a_scene_are_no_harm(widget_factory):
+    widget = widget_factory("RegNetAVSM")
+    for text in ("not JSON", "[1, 2]", json.dumps({"avsm": {"similarity": "gone", "iterations": 12}})):
+        widget.parameters.modelParameters = text
+    assert widget.form.values()["similarity"] == "lncc" and widget.form.values()["iterations"] == 12
+
+
+def test_home_module_offers_every_model(widget_factory):
+    from regnet.models import MODEL_NAMES, get_info
+
+    widget = widget_factory("RegNet")
+    box = widget.ui.modelComboBox
+    assert [box.itemText(index) for index in range(box.count)] == [get_info(name).title for name in MODEL_NAMES]
+    assert box.isVisibleTo(widget.parent) and widget.ui.modelSummaryLabel.text == get_info("avsm").summary
+    assert not widget_factory("RegNetAVSM").ui.modelComboBox.isVisibleTo(widget.parent)
+
+
+def test_demo_pair(widget_factory, scene):
+    widget = widget_factory("RegNetAVSM")
+    widget.ui.demoButton.click()
+    assert nodes(scene, "vtkMRMLScalarVolumeNode") == ["Patient T1", "Atlas T1"]
+    assert widget.ui.applyButton.text == "Apply" and widget.ui.applyButton.enabled
+    composite = scene.GetNthNodeByClass(0, "vtkMRMLSliceCompositeNode")
+    assert composite.GetBackgroundVolumeID() == widget.parameters.fixedVolume.GetID()
+
+
+def test_demo_pair_is_in_sample_data(module_factory):
+    import SampleData
+
+    module_factory("RegNet")
+    sources = [source for source in SampleData.SampleDataLogic.sources if source["category"] == "RegNet"]
+    assert sources and Path(sources[0]["thumbnailFileName"]).is_file()
+    assert [node.GetName() for node in sources[0]["customDownloader"](None)] == sources[0]["nodeNames"]
