@@ -9,6 +9,8 @@ step and no stored graph. Windows on every second voxel still overlap by more th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -34,52 +36,71 @@ class LocalCorrelation:
         self, fixed: Tensor, radius: int = 2, weight: Tensor | None = None, stride: int = 1, noise: float = 5e-3
     ) -> None:
         self.fixed, self.radius, self.stride = fixed, radius, stride
-        self.floor, self.tiny = noise**2, TINY
-        self.mean = self._means(fixed)
-        variance = self._means(fixed * fixed).addcmul_(self.mean, self.mean, value=-1.0).clamp_(min=0.0)
-        self.variance = variance + self.floor
-        self.weight = None if weight is None else self._means(weight)
-        self.content = variance / self.variance
+        self.floor, self.weight = noise**2, weight
+        self.cover, self.mean, self.variance, self.content = self._of_fixed(weight)
 
     def value(self, moving: Tensor, weight: Tensor | None = None) -> float:
         """Mean squared correlation over the windows in which the fixed image has content, in [0, 1].
 
         ``weight`` is a further (1, 1, *shape) factor for this call, a warped mask for instance.
         """
-        _, variance, covariance = self._moments(moving)
-        return self._mean(covariance.square_().div_(variance.mul_(self.variance)), self._weights(weight))
+        windows = self._windows(moving, weight)
+        local = windows.covariance.square().div_(windows.variance * windows.fixed_variance)
+        return windows.average(local)
 
     def value_and_gradient(self, moving: Tensor, weight: Tensor | None = None) -> tuple[float, Tensor]:
         """The value, and the derivative of the *sum* over windows by each voxel of ``moving``, times window size."""
-        mean, variance, covariance = self._moments(moving)
-        first = covariance / (variance * self.variance)
-        local = first * covariance
-        second = local / variance
-        weights = self._weights(weight)
-        value = self._mean(local, weights)
-        if weights is not None:
-            first, second = first * weights, second * weights
-        back = torch.cat([first, second, second * mean - first * self.mean], dim=1)
+        windows = self._windows(moving, weight)
+        first = windows.covariance / (windows.variance * windows.fixed_variance)
+        local = first * windows.covariance
+        second = local / windows.variance
+        value = windows.average(local)
+        back = torch.cat([first, second, second * windows.mean - first * windows.fixed_mean], dim=1)
         back = box_transpose(back, moving.shape[2:], self.radius, self.stride)
         gradient = back[:, 0:1].mul_(self.fixed)
-        return value, gradient.addcmul_(back[:, 1:2], moving, value=-1.0).add_(back[:, 2:3]).mul_(2.0)
+        gradient = gradient.addcmul_(back[:, 1:2], moving, value=-1.0).add_(back[:, 2:3]).mul_(2.0)
+        # A window counts as much as it is covered, so its cover cancels against the one in its means.
+        return value, gradient if windows.weight is None else gradient.mul_(windows.weight)
 
-    def _means(self, tensor: Tensor) -> Tensor:
-        return box(tensor, self.radius, self.stride)
-
-    def _moments(self, moving: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        means = self._means(torch.cat([moving, moving * moving, self.fixed * moving], dim=1))
-        mean = means[:, 0:1]
-        variance = means[:, 1:2].addcmul_(mean, mean, value=-1.0).clamp_(min=0.0).add_(self.tiny)
-        return mean, variance, means[:, 2:3].addcmul_(self.mean, mean, value=-1.0)
-
-    def _weights(self, weight: Tensor | None) -> Tensor | None:
+    def _windows(self, moving: Tensor, weight: Tensor | None) -> _Windows:
+        cover, fixed_mean, fixed_variance, content = self.cover, self.mean, self.variance, self.content
         if weight is None:
-            return self.weight
-        weight = self._means(weight)
-        return weight if self.weight is None else weight * self.weight
+            weight = self.weight
+        else:
+            weight = weight if self.weight is None else weight * self.weight
+            cover, fixed_mean, fixed_variance, content = self._of_fixed(weight)
+        means = self._means(torch.cat([moving, moving * moving, self.fixed * moving], dim=1), weight, cover)
+        mean = means[:, 0:1]
+        variance = means[:, 1:2].addcmul_(mean, mean, value=-1.0).clamp_(min=0.0).add_(TINY)
+        covariance = means[:, 2:3].addcmul_(fixed_mean, mean, value=-1.0)
+        return _Windows(weight, cover, fixed_mean, fixed_variance, content, mean, variance, covariance)
 
-    def _mean(self, local: Tensor, weights: Tensor | None) -> float:
-        if weights is None:
-            return float(local.sum() / self.content.sum().clamp(min=1e-6))
-        return float((local * weights).sum() / (self.content * weights).sum().clamp(min=1e-6))
+    def _of_fixed(self, weight: Tensor | None) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+        cover = None if weight is None else box(weight, self.radius, self.stride)
+        means = self._means(torch.cat([self.fixed, self.fixed * self.fixed], dim=1), weight, cover)
+        mean = means[:, 0:1]
+        variance = means[:, 1:2].addcmul_(mean, mean, value=-1.0).clamp_(min=0.0)
+        content = variance / (variance + self.floor)
+        return cover, mean, variance.add_(self.floor), content if cover is None else content * cover
+
+    def _means(self, tensor: Tensor, weight: Tensor | None, cover: Tensor | None) -> Tensor:
+        if weight is None:
+            return box(tensor, self.radius, self.stride)
+        return box(tensor * weight, self.radius, self.stride) / cover.clamp(min=1e-3)
+
+
+class _Windows(NamedTuple):
+    """Statistics of every window, of its covered part where there is a weight."""
+
+    weight: Tensor | None
+    cover: Tensor | None
+    fixed_mean: Tensor
+    fixed_variance: Tensor
+    content: Tensor
+    mean: Tensor
+    variance: Tensor
+    covariance: Tensor
+
+    def average(self, local: Tensor) -> float:
+        total = local.sum() if self.cover is None else (local * self.cover).sum()
+        return float(total / self.content.sum().clamp(min=1e-6))
