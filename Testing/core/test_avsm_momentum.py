@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-
 from regnet.errors import ModelError
 from regnet.networks.avsm_momentum import MomentumNet, half_shape
 from regnet.networks.blocks import pad_to_multiple, parameter_count
 from regnet.networks.maps import affine_map, identity_affine, warp_by_map
 from regnet.networks.vsvf import VSVF
 from regnet.spatial import resize
+from torch import nn
 
 
 def images(shape, batch=1, seed=0, dtype=torch.float32):
@@ -49,7 +48,7 @@ def test_other_sizes_are_padded_inside(shape):
     assert all(n % 8 == 0 for n in padded.shape[2:])
     index = (slice(None), slice(None), *(slice(0, n) for n in half_shape(shape)))
     assert torch.allclose(momentum, padded[index], atol=1e-6)
-    assert float(momentum.abs().max()) > 1e-4
+    assert float(momentum.detach().abs().max()) > 1e-4
 
 
 def test_padding_adds_zeros_behind_and_nothing_else():
@@ -72,7 +71,7 @@ def test_pairs_of_a_batch_do_not_mix_and_order_matters():
 def test_clamp_limits_the_momentum():
     warped, fixed = images((16, 18, 17))
     free = learnt(3)(warped, fixed)
-    limit = 0.5 * float(free.abs().max())
+    limit = 0.5 * float(free.detach().abs().max())
     assert torch.allclose(learnt(3, clamp=limit)(warped, fixed), free.clamp(-limit, limit), atol=1e-6)
 
 
@@ -99,24 +98,24 @@ def test_gradient_reaches_the_network_through_ten_steps():
     gradients = torch.autograd.grad(through(net, unit, moving, fixed), parameters)
     assert all(float(gradient.abs().max()) > 0 for gradient in gradients)
     generator = torch.Generator().manual_seed(1)
-    for layer in (net.last.weight, net.merge.weight, net.down_sixteenth.keep[0].weight, net.first.weight):
+    for layer in (net.last.weight, net.merge.weight, net.down_half.keep[1].weight, net.first.weight):
         place = next(i for i, parameter in enumerate(parameters) if parameter is layer)
         direction = torch.randn(layer.shape, generator=generator, dtype=torch.float64)
         values = []
         with torch.no_grad():
-            for step in (1e-6, -1e-6):
+            for step in (1e-8, -1e-8):
                 layer.add_(step * direction)
                 values.append(float(through(net, unit, moving, fixed)))
                 layer.sub_(step * direction)
-        slope = (values[0] - values[1]) / 2e-6
-        assert slope == pytest.approx(float((gradients[place] * direction).sum()), rel=1e-3, abs=1e-7)
+        slope = (values[0] - values[1]) / 2e-8
+        assert slope == pytest.approx(float((gradients[place] * direction).sum()), rel=1e-5, abs=1e-4)
 
 
 def test_a_fresh_network_learns_from_its_last_layer_on():
     """Its last layer is zero, so at first only that one has a gradient; after one step all have."""
     moving, fixed = images((16, 18, 17))
     net, unit = MomentumNet(3), VSVF()
-    optimiser = torch.optim.SGD(net.parameters(), 1e-2)
+    optimiser = torch.optim.SGD(net.parameters(), 1e-6)
     through(net, unit, moving, fixed).backward()
     assert float(net.last.weight.grad.abs().max()) > 0
     assert float(net.first.weight.grad.abs().max()) == 0

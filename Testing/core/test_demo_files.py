@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
-
 import regnet
+import SimpleITK as sitk
 from regnet import demo
 from regnet.errors import InputError
 

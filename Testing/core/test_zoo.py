@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
-
 from regnet import zoo
 from regnet.errors import ModelError
+from safetensors.torch import save
 
 STATE = {"layer.weight": torch.arange(12.0).reshape(3, 4), "layer.bias": torch.tensor([1.0, -2.0, 0.5])}
 

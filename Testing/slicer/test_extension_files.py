@@ -172,3 +172,19 @@ def test_what_the_user_reads_can_be_translated(path):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             targets = [target.attr for target in node.targets if isinstance(target, ast.Attribute)]
             assert not set(targets) & {"text", "toolTip", "title", "helpText"} or not node.value.value
+
+
+def test_the_worker_needs_only_what_is_installed_for_it():
+    """Slicer brings numpy, scipy and SimpleITK; requirements.txt names the rest beside torch."""
+    needed = (ROOT / "RegNetModules/RegNet/Resources/requirements.txt").read_text(encoding="utf-8").splitlines()
+    names = [re.match(r"[\w-]+", line).group() for line in needed if line and not line.startswith("#")]
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys(['typer', 'rich', 'matplotlib'])); "
+        f"sys.path.insert(0, {str(MODULES[0])!r});"
+        "import regnet.worker, regnet.worker_files, regnet.register, regnet.zoo;"
+        "print(*sorted({name.split('.')[0] for name, module in sys.modules.items() if module is not None}))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert names == ["safetensors", "pydantic", "psutil"]
+    assert "pydantic" in result.stdout.split()

@@ -246,6 +246,7 @@ def test_the_worker_finds_the_core_and_not_slicers_plugins(scene, process_events
     script = (
         "import json, os, sys; line = json.loads(sys.stdin.readline()); import regnet;"
         "print(json.dumps({'echo': line, 'core': regnet.__file__, 'itk': os.environ['ITK_AUTOLOAD_PATH'],"
+        " 'waiting': os.environ['OMP_WAIT_POLICY'],"
         " 'path': os.environ['PYTHONPATH']}))"
     )
     monkeypatch.setenv("PYTHONPATH", "/kept")
@@ -256,5 +257,6 @@ def test_the_worker_finds_the_core_and_not_slicers_plugins(scene, process_events
     assert process_events(until=lambda: received.extend(process.receive()) or received, timeout=10)
     assert received[0]["echo"] == {"text": "Größe “1”"}
     assert Path(received[0]["core"]).parent.parent == CORE_FOLDER
+    assert received[0]["waiting"] == "PASSIVE"
     assert received[0]["itk"] == "" and received[0]["path"] == os.pathsep.join([str(CORE_FOLDER), "/kept"])
     process.stop()

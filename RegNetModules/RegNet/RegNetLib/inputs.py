@@ -25,10 +25,23 @@ def what_is_missing(parameters) -> str:
             return problem
     if _is_flat(fixed) != _is_flat(moving):
         return _("One volume is a single slice and the other is not; choose two of the same dimension.")
+    return _problem_of_outputs(parameters)
+
+
+def _problem_of_outputs(parameters) -> str:
+    """The outputs must not be something that the inputs stand on."""
+    fixed, moving = parameters.fixedVolume, parameters.movingVolume
     if parameters.createVolume and parameters.outputVolume is fixed:
         return _("The resampled volume would overwrite the fixed volume; choose another output volume.")
     if parameters.createVolume and parameters.outputVolume is moving:
         return _("The resampled volume would overwrite the moving volume; choose another output volume.")
+    for volume, parent in ((fixed, fixed.GetParentTransformNode()), (moving, placing_parent(moving))):
+        while parent is not None:
+            if parent is parameters.resultTransform:
+                return _("Transform “{name}” places volume “{volume}”; choose another output transform.").format(
+                    name=parent.GetName(), volume=volume.GetName()
+                )
+            parent = parent.GetParentTransformNode()
     return ""
 
 
@@ -56,29 +69,24 @@ def _is_flat(volume) -> bool:
     return volume.GetImageData().GetDimensions()[2] == 1
 
 
-def placing_parent(volume):
-    """The transform node that places a volume in the world before registration.
+def placing_parent(moving):
+    """The transform node that places the moving volume in the world before registration.
 
     A moving volume that still wears the result of an earlier run is taken from where it was before that run.
     """
-    parent = volume.GetParentTransformNode()
-    while parent is not None and is_own_result(parent, volume):
+    parent = moving.GetParentTransformNode()
+    while parent is not None and is_own_result(parent, moving):
         parent = parent.GetNodeReference(RESULT_PARENT)
     return parent
 
 
 def build_request(parameters, model_parameters: dict, folder) -> dict:
     """Write the images into ``folder`` and describe the run, as the worker's protocol has it (LPS everywhere)."""
+    fixed, moving = parameters.fixedVolume, parameters.movingVolume
     return {
         "command": "register",
-        "fixed": _written(
-            conversion.volume_to_array(parameters.fixedVolume, placing_parent(parameters.fixedVolume)), "fixed", folder
-        ),
-        "moving": _written(
-            conversion.volume_to_array(parameters.movingVolume, placing_parent(parameters.movingVolume)),
-            "moving",
-            folder,
-        ),
+        "fixed": _written(conversion.volume_to_array(fixed, fixed.GetParentTransformNode()), "fixed", folder),
+        "moving": _written(conversion.volume_to_array(moving, placing_parent(moving)), "moving", folder),
         "fixed_mask": _mask(parameters.fixedMask, "fixed_mask", folder),
         "moving_mask": _mask(parameters.movingMask, "moving_mask", folder),
         "model": parameters.model,

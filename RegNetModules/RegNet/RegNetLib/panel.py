@@ -85,6 +85,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         self._observe_parameters()
+        self.run.refresh()  # another panel may have been using the worker meanwhile
         self.review.resume()
 
     def exit(self) -> None:

@@ -66,7 +66,9 @@ class ReviewSection:
         fixed, moving = self._pair()
         if fixed is None:
             return
-        slicer.util.setSliceViewerLayers(fixed, moving, None, self._ui.fadeSlider.value)
+        slicer.util.setSliceViewerLayers(
+            background=fixed, foreground=moving, foregroundOpacity=self._ui.fadeSlider.value
+        )
         slicer.util.resetSliceViews()
         self._on_link(self._ui.linkCheckBox.checked)
         self._apply_mode()

@@ -84,13 +84,21 @@ class RunSection(Listener):
             self._warnings = []
             self.show_status(_("Starting…"))
             self._client.run(self._job)
-        except (DependencyError, ValueError, OSError) as error:
-            logging.info("RegNet did not start: %s", error)
-            self._job = None
-            if folder is not None:
-                folder.remove()
-            self.show_status(str(error), failed=True)
-            self.refresh()
+        except (DependencyError, ValueError) as error:
+            self._give_up(folder, str(error))
+        except (OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or _("not enough memory")
+            text = _("The images could not be handed to the worker ({reason}); free some space and press Apply again.")
+            self._give_up(folder, text.format(reason=reason))
+
+    def _give_up(self, folder, text: str) -> None:
+        """The run could not be started: leave nothing and say why."""
+        logging.info("RegNet did not start: %s", text)
+        self._job = None
+        if folder is not None:
+            folder.remove()
+        self.show_status(text, failed=True)
+        self.refresh()
 
     def refresh(self) -> None:
         """Show what the button does now, or why it can do nothing."""

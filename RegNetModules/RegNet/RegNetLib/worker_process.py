@@ -73,6 +73,8 @@ def _environment():
     present = environment.value("PYTHONPATH") or ""
     environment.insert("PYTHONPATH", os.pathsep.join([str(CORE_FOLDER), present]) if present else str(CORE_FOLDER))
     environment.insert("PYTHONUNBUFFERED", "1")
+    # Threads that wait without spinning: otherwise every other busy program makes torch many times slower.
+    environment.insert("OMP_WAIT_POLICY", environment.value("OMP_WAIT_POLICY") or "PASSIVE")
     environment.insert("ITK_AUTOLOAD_PATH", "")  # Slicer's ITK plug-ins only load inside Slicer
     return environment
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from .errors import InputError
+from .nifti import is_complete, is_nifti, read_checked
 
 SUFFIXES = (
     ".nii.gz",
@@ -43,7 +44,7 @@ def read_sitk(path: Path) -> sitk.Image:
         image = _read_series(path)
     else:
         try:
-            image = sitk.ReadImage(str(path))
+            image = read_checked(path, lambda: sitk.ReadImage(str(path)))
         except RuntimeError as error:
             raise InputError(_reading_failed(path, error)) from None
     return _one_volume(image, path)
@@ -116,5 +117,8 @@ def write_sitk(image: sitk.Image, path: Path) -> None:
     with replacing(path) as temporary:
         # Level 1 halves the time of NIfTI and NRRD and costs a few percent of size.
         sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=1)
+        # ITK does not notice a full disk when it writes NIfTI.
         if not temporary.exists() or temporary.stat().st_size == 0:
+            raise RuntimeError
+        if is_nifti(temporary) and not is_complete(temporary):
             raise RuntimeError

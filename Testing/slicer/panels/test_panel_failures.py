@@ -93,16 +93,31 @@ def test_an_empty_mask_is_one_sentence(open_pair, scene):
     assert widget.ui.applyButton.text == "Apply"
 
 
+def test_a_full_disk_is_one_sentence(open_pair, monkeypatch):
+    from RegNetLib.private_folder import PrivateFolder
+
+    def full(self, name, array):
+        (self.path / "half.npy").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    widget = open_pair()
+    monkeypatch.setattr(PrivateFolder, "save", full)
+    widget.ui.applyButton.click()
+    assert widget.ui.statusLabel.text.startswith("The images could not be handed to the worker (No space left")
+    assert not widget.client.is_busy() and leftovers() == []
+    assert widget.ui.applyButton.text == "Apply" and widget.ui.applyButton.enabled
+
+
 def test_two_panels_share_one_worker(open_pair, widget_factory, process_events):
     widget = open_pair("slow")
     other = widget_factory("RegNet")
     other.ui.fixedSelector.setCurrentNode(widget.parameters.fixedVolume)
     other.ui.movingSelector.setCurrentNode(widget.parameters.movingVolume)
     widget.ui.applyButton.click()
-    other.run.refresh()
+    other.enter()
     assert other.ui.applyButton.text == "Another RegNet panel is running a registration"
     assert not other.ui.applyButton.enabled
     widget.ui.applyButton.click()
     assert process_events(until=lambda: not widget.client.is_busy(), timeout=5)
-    other.run.refresh()
+    other.enter()
     assert other.ui.applyButton.enabled

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from volumes import SHAPE, add_volume, pattern
+from volumes import SHAPE, add_linear, add_volume, pattern, rigid
 
 MODULES = ("RegNet", "RegNetAVSM")
 
@@ -98,4 +98,15 @@ def test_output_must_not_overwrite_an_input(open_pair):
     widget.ui.outputVolumeSelector.setCurrentNode(widget.parameters.fixedVolume)
     assert widget.ui.applyButton.text == "The resampled volume would overwrite the fixed volume"
     widget.ui.createVolumeCheckBox.click()
+    assert widget.ui.applyButton.enabled
+
+
+def test_output_must_not_be_what_an_input_stands_on(open_pair):
+    widget = open_pair()
+    table = add_linear("table", rigid((0, 0, 10)))
+    cushion = add_linear("cushion", rigid((0, 5, 0)), table)
+    widget.parameters.fixedVolume.SetAndObserveTransformNodeID(cushion.GetID())
+    widget.ui.transformSelector.setCurrentNode(table)
+    assert widget.ui.applyButton.text == "Transform “table” places volume “patient”"
+    widget.ui.transformSelector.setCurrentNode(None)
     assert widget.ui.applyButton.enabled

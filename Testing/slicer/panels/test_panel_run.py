@@ -157,6 +157,24 @@ def test_a_second_run_starts_from_the_original_position(open_pair, apply, scene)
     assert moving.GetTransformNodeID() == second.GetID()
 
 
+def test_a_registered_volume_as_the_fixed_one_is_taken_where_it_is_seen(open_pair, apply, monkeypatch):
+    """After a swap the former moving volume still wears its result: that is where the user sees it."""
+    from RegNetLib import conversion, run_section
+
+    widget = open_pair()
+    apply(widget)
+    atlas, transform = widget.parameters.movingVolume, widget.parameters.resultTransform
+    widget.ui.swapButton.click()
+    widget.ui.transformSelector.setCurrentNode(None)
+    sent = []
+    build = run_section.build_request
+    monkeypatch.setattr(run_section, "build_request", lambda *given: sent.append(build(*given)) or sent[-1])
+    apply(widget)
+    seen = conversion.volume_to_array(atlas, transform).index_to_world
+    np.testing.assert_allclose(sent[0]["fixed"]["index_to_world"], seen)
+    assert np.abs(seen - conversion.volume_to_array(atlas).index_to_world).max() > 0.5
+
+
 def test_deformation_grid(open_pair, apply, scene, grab_slice):
     """The grid is drawn over the slice views in colour, and goes away again."""
     widget = open_pair()

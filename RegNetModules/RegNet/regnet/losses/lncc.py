@@ -25,13 +25,13 @@ class LNCC:
 
     Args:
         window: side in voxels, one for all axes or one per axis; cut to the grid where that is thinner.
-        stride: distance of neighbouring windows in voxels. 2 costs about a fifth of 1, and each voxel still lies in
+        stride: distance of neighbouring windows in voxels. 2 costs about a third of 1, and each voxel still lies in
             some ninety windows of side 9.
 
     >>> import torch
     >>> image = torch.rand(1, 1, 16, 18, 20)
-    >>> round(float(LNCC()(image, 2 * image + 1)), 3)
-    0.0
+    >>> bool(LNCC()(image, 2 * image + 1) < 1e-3)
+    True
     """
 
     window: int | Sequence[int] = 9

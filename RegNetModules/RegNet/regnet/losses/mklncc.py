@@ -175,6 +175,7 @@ def _spread_planes(
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve training too
 def _window_matrix(n: int, scale: Scale, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(windows, n) matrix of ones where a window has a sample; a single line has the one window it can."""
     if n == 1:

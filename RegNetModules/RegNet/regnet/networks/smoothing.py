@@ -79,6 +79,7 @@ class MultiGaussian(nn.Module):
 
 
 @functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve training too
 def _spectrum(
     shape: tuple[int, ...],
     extents: tuple[float, ...],

@@ -20,10 +20,10 @@ CFL_LIMIT = 2.8
 
 _TAYLOR = (1.0, 1.0, 1.0 / 2.0, 1.0 / 6.0, 1.0 / 24.0)
 
-_PIECE = 1 << 17
-"""Voxels of a field worked on at a time on a CPU: a few arrays of this length fit in a core's own cache."""
+_PIECE = 1 << 20
+"""Voxels of a channel worked on at a time on a CPU: a few arrays of this length fit in its cache."""
 
-_KEEP = 1 << 28
+_KEEP = 1 << 29
 """Bytes of stages that are rather kept for the backward pass than computed again."""
 
 
@@ -97,146 +97,173 @@ def flow(points: Tensor, velocity: Tensor, steps: int = 10) -> Tensor:
 
 
 class _Operator:
-    """``A = -(v . D) / N`` and its transpose, on fields that carry one layer of voxels around the grid.
+    """``A = -(v . D) / N`` of one velocity (d, *shape) and its transpose, on lines: channels (C, voxels) laid out flat.
 
-    The layer holds the linear extrapolation, so that central differences are right at the border too; and with it
-    every neighbour is a constant offset away in the flat array. Differences are then plain operations on contiguous
-    memory, done piece by piece so that what one writes is still in the cache for the next.
+    A line carries one layer of voxels around the grid, which holds the linear extrapolation. So central differences
+    are right at the border too, and every neighbour is a constant offset away: differences are plain operations on
+    contiguous memory, done piece by piece so that what one writes is still in the cache for the next.
     """
 
-    def __init__(self, velocity: Tensor, steps: int, channels: int) -> None:
-        self.shape = tuple(velocity.shape[2:])
+    def __init__(self, velocity: Tensor, steps: int) -> None:
+        self.shape = tuple(velocity.shape[1:])
         self.padded = tuple(n + 2 for n in self.shape)
         self.offsets = [math.prod(self.padded[axis + 1 :]) for axis in range(len(self.shape))]
         self.scale = [-(n - 1) / (2.0 * steps) for n in self.shape]
-        rates = velocity.new_zeros(*velocity.shape[:2], *self.padded)
-        inside = self.crop(rates)
-        for axis, scale in enumerate(self.scale):
-            torch.mul(velocity[:, axis], scale, out=inside[:, axis])
-        self.rates = rates.flatten(2)
-        piece = _PIECE if velocity.device.type == "cpu" else self.rates.shape[2]
-        first, last = self.offsets[0], self.rates.shape[2] - self.offsets[0]
+        self.rates = self.pad(velocity)
+        for rate, scale in zip(self.rates, self.scale, strict=True):
+            rate.mul_(scale)
+        first, last = self.offsets[0], self.rates.shape[1] - self.offsets[0]
+        piece = _PIECE if velocity.device.type == "cpu" else last - first
         self.pieces = [(low, min(low + piece, last)) for low in range(first, last, piece)]
-        self._scratch = velocity.new_empty(velocity.shape[0], channels, min(piece, last - first))
+        self._scratch: Tensor | None = None
 
-    def crop(self, field: Tensor) -> Tensor:
-        """The grid's own voxels, (B, C, *shape), of a field with its layer, as a view."""
-        field = field.view(*field.shape[:2], *self.padded)
+    def crop(self, line: Tensor) -> Tensor:
+        """The grid's own voxels, (C, *shape), of a line, as a view."""
+        field = line.view(-1, *self.padded)
         for axis, n in enumerate(self.shape):
-            field = field.narrow(axis + 2, 1, n)
+            field = field.narrow(axis + 1, 1, n)
         return field
 
     def pad(self, field: Tensor) -> Tensor:
-        """A copy (B, C, voxels) with the layer around it still zero."""
-        padded = field.new_zeros(*field.shape[:2], *self.padded)
-        self.crop(padded).copy_(field)
-        return padded.flatten(2)
+        """A line of ``field`` (C, *shape), its layer still zero."""
+        line = field.new_zeros(len(field), math.prod(self.padded))
+        self.crop(line).copy_(field)
+        return line
 
-    def extrapolate(self, field: Tensor) -> Tensor:
+    def extrapolate(self, line: Tensor) -> Tensor:
         """Fill the layer in place: twice the border voxel less the one behind it."""
-        for layer, edge, behind in self._layers(field):
+        for layer, edge, behind in self._layers(line):
             torch.mul(edge, 2.0, out=layer).sub_(behind)
-        return field
+        return line
 
-    def extrapolate_transpose(self, field: Tensor) -> Tensor:
+    def extrapolate_transpose(self, line: Tensor) -> Tensor:
         """What came to the layer goes back to the voxels that made it; in place."""
-        for layer, edge, behind in self._layers(field)[::-1]:
+        for layer, edge, behind in self._layers(line)[::-1]:
             edge.add_(layer, alpha=2.0)
             behind.sub_(layer)
             layer.zero_()
-        return field
+        return line
 
-    def _layers(self, field: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        field = field.view(*field.shape[:2], *self.padded)
+    def _layers(self, line: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        field = line.view(-1, *self.padded)
         planes = []
         for axis in reversed(range(len(self.shape))):
             last = self.padded[axis] - 1
             for places in ((0, 1, 2), (last, last - 1, last - 2)):
-                planes.append(tuple(field.select(axis + 2, place) for place in places))
+                planes.append(tuple(field.select(axis + 1, place) for place in places))
         return planes
 
-    def apply(self, field: Tensor, out: Tensor) -> Tensor:
-        """``A field`` into ``out``, with its layer."""
+    def apply(self, line: Tensor, out: Tensor) -> Tensor:
+        """``A line`` into ``out``, with its layer."""
         for low, high in self.pieces:
-            target = out[:, :, low:high]
-            for axis in range(len(self.shape)):
-                rate = self.rates[:, axis : axis + 1, low:high]
-                difference = self._difference(field, axis, low, high)
-                if axis == 0:
-                    torch.mul(difference, rate, out=target)
-                else:
-                    target.addcmul_(difference, rate)
+            target, rates = out[:, low:high], self.rates[:, low:high]
+            torch.mul(self._difference(line, 0, low, high), rates[0], out=target)
+            for axis in range(1, len(rates)):
+                target.addcmul_(self._difference(line, axis, low, high), rates[axis])
         return self.extrapolate(out)
 
-    def add_transpose(self, field: Tensor, out: Tensor) -> Tensor:
-        """Add ``A^T field`` to ``out``, whose layer is zero before and after."""
+    def add_transpose(self, line: Tensor, out: Tensor) -> Tensor:
+        """Add ``A^T line`` to ``out``, whose layer is zero before and after."""
         for low, high in self.pieces:
-            source = field[:, :, low:high]
-            for axis, offset in enumerate(self.offsets):
-                rate = self.rates[:, axis : axis + 1, low:high]
-                out[:, :, low + offset : high + offset].addcmul_(source, rate)
-                out[:, :, low - offset : high - offset].addcmul_(source, rate, value=-1.0)
+            source, rates = line[:, low:high], self.rates[:, low:high]
+            for offset, rate in zip(self.offsets, rates, strict=True):
+                out[:, low + offset : high + offset].addcmul_(source, rate)
+                out[:, low - offset : high - offset].addcmul_(source, rate, value=-1.0)
         return self.extrapolate_transpose(out)
 
-    def add_rate_gradient(self, field: Tensor, adjoint: Tensor, out: Tensor) -> None:
-        """Add to ``out`` (B, d, voxels) the derivative of ``<adjoint, A field>`` by the rates."""
+    def add_rate_gradient(self, line: Tensor, adjoint: Tensor, out: Tensor) -> None:
+        """Add to ``out`` (d, voxels) the derivative of ``<adjoint, A line>`` by the rates."""
         for low, high in self.pieces:
-            for axis in range(len(self.shape)):
-                difference, target = self._difference(field, axis, low, high), out[:, axis, low:high]
-                for channel in range(field.shape[1]):
-                    target.addcmul_(difference[:, channel], adjoint[:, channel, low:high])
+            for axis, target in enumerate(out[:, low:high]):
+                difference = self._difference(line, axis, low, high)
+                for part, weight in zip(difference, adjoint[:, low:high], strict=True):
+                    target.addcmul_(part, weight)
 
     def velocity_gradient(self, rate_gradient: Tensor) -> Tensor:
         inside = self.crop(rate_gradient)
-        return torch.stack([inside[:, axis] * scale for axis, scale in enumerate(self.scale)], dim=1)
+        return torch.stack([part * scale for part, scale in zip(inside, self.scale, strict=True)])
 
-    def _difference(self, field: Tensor, axis: int, low: int, high: int) -> Tensor:
-        offset, out = self.offsets[axis], self._scratch[:, :, : high - low]
-        return torch.sub(field[:, :, low + offset : high + offset], field[:, :, low - offset : high - offset], out=out)
+    def _difference(self, line: Tensor, axis: int, low: int, high: int) -> Tensor:
+        """Next less previous along ``axis`` for the voxels from ``low`` to ``high``; valid until the next call."""
+        if self._scratch is None:
+            self._scratch = line.new_empty(len(line), max(high - low for low, high in self.pieces))
+        offset, out = self.offsets[axis], self._scratch[:, : high - low]
+        return torch.sub(line[:, low + offset : high + offset], line[:, low - offset : high - offset], out=out)
 
 
 class _Advection(torch.autograd.Function):
-    """RK4 as a Taylor polynomial of the operator, and its exact adjoint by Horner's rule."""
+    """RK4 as a Taylor polynomial of the operator, and its exact adjoint by Horner's rule.
+
+    Channels do not meet, so on a CPU each goes through all time steps alone: one third of the memory in use at a time.
+    """
 
     @staticmethod
     def forward(ctx, fields: Tensor, velocity: Tensor, steps: int, checkpoint: bool) -> Tensor:
-        operator = _Operator(velocity, steps, fields.shape[1])
-        keep = any(ctx.needs_input_grad)
-        saved: list[Tensor] = []
-        current = operator.extrapolate(operator.pad(fields))
-        spare = [torch.empty_like(current), torch.empty_like(current)]
-        for _ in range(steps):
-            stages = [current.clone() if keep else current]
-            for order in range(1, 5):
-                out = torch.empty_like(current) if keep and not checkpoint and order < 4 else spare[order % 2]
-                stages.append(operator.apply(stages[-1], out))
-                current.add_(out, alpha=_TAYLOR[order])
-            saved += stages[: 1 if checkpoint else 4] if keep else []
-        ctx.save_for_backward(velocity, *saved)
         ctx.steps, ctx.checkpoint = steps, checkpoint
-        return operator.crop(current).contiguous()
+        ctx.together = 1 if fields.device.type == "cpu" else fields.shape[1]
+        keep = any(ctx.needs_input_grad)
+        moved, saved = torch.empty_like(fields, memory_format=torch.contiguous_format), []
+        for result, field, rate in zip(moved, fields, velocity, strict=True):
+            operator = _Operator(rate, steps)
+            for channels, out in zip(field.split(ctx.together), result.split(ctx.together), strict=True):
+                line = operator.extrapolate(operator.pad(channels))
+                out.copy_(operator.crop(_integrate(operator, line, steps, checkpoint, saved if keep else None)))
+        ctx.save_for_backward(velocity, *saved)
+        return moved
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         velocity, *saved = ctx.saved_tensors
-        operator = _Operator(velocity, ctx.steps, gradient.shape[1])
-        adjoint = operator.pad(gradient)
-        spare = [torch.empty_like(adjoint), torch.empty_like(adjoint)]
-        rates = torch.zeros_like(operator.rates) if ctx.needs_input_grad[1] else None
-        recompute = [torch.empty_like(adjoint) for _ in range(3)] if ctx.checkpoint and rates is not None else []
-        per_step = 1 if ctx.checkpoint else 4
-        for step in reversed(range(ctx.steps)):
-            stages = saved[step * per_step : (step + 1) * per_step]
-            for out in recompute:
-                stages.append(operator.apply(stages[-1], out))
-            inner = torch.mul(adjoint, _TAYLOR[4], out=spare[0])
-            for order in range(4, 0, -1):
-                if rates is not None:
-                    operator.add_rate_gradient(stages[order - 1], inner, rates)
-                outer = torch.mul(adjoint, _TAYLOR[order - 1], out=spare[1])
-                inner = operator.add_transpose(inner, outer)
-                spare.reverse()
-            adjoint, spare[0] = inner, adjoint
-        moved = operator.crop(adjoint).contiguous() if ctx.needs_input_grad[0] else None
-        return moved, None if rates is None else operator.velocity_gradient(rates), None, None
+        by_field, by_velocity = ctx.needs_input_grad[:2]
+        fields = torch.empty_like(gradient, memory_format=torch.contiguous_format) if by_field else None
+        velocities = torch.empty_like(velocity) if by_velocity else None
+        kept = ctx.steps * (1 if ctx.checkpoint else 4)
+        for entry, rate in enumerate(velocity):
+            operator = _Operator(rate, ctx.steps)
+            rates = torch.zeros_like(operator.rates) if by_velocity else None
+            for first in range(0, gradient.shape[1], ctx.together):
+                channels = slice(first, first + ctx.together)
+                adjoint = operator.pad(gradient[entry, channels])
+                adjoint = _integrate_adjoint(operator, adjoint, saved[:kept], ctx.checkpoint, rates)
+                del saved[:kept]
+                if by_field:
+                    fields[entry, channels] = operator.crop(adjoint)
+            if by_velocity:
+                velocities[entry] = operator.velocity_gradient(rates)
+        return fields, velocities, None, None
+
+
+def _integrate(operator: _Operator, line: Tensor, steps: int, checkpoint: bool, saved: list[Tensor] | None) -> Tensor:
+    """``line`` at time 1, in place; what the adjoint will need is added to ``saved``."""
+    spare = [torch.empty_like(line), torch.empty_like(line)]
+    for _ in range(steps):
+        stage = line if saved is None else line.clone()
+        for order in range(1, 5):
+            if saved is not None and (order == 1 or not checkpoint):
+                saved.append(stage)
+            last = order == 4 or saved is None or checkpoint
+            stage = operator.apply(stage, spare[order % 2] if last else torch.empty_like(line))
+            line.add_(stage, alpha=_TAYLOR[order])
+    return line
+
+
+def _integrate_adjoint(
+    operator: _Operator, adjoint: Tensor, saved: list[Tensor], checkpoint: bool, rates: Tensor | None
+) -> Tensor:
+    """``adjoint`` carried from time 1 to 0, the gradient by the operator's rates added to ``rates`` on the way."""
+    spare = [torch.empty_like(adjoint), torch.empty_like(adjoint)]
+    again = [torch.empty_like(adjoint) for _ in range(3)] if checkpoint and rates is not None else []
+    kept = 1 if checkpoint else 4
+    for start in reversed(range(0, len(saved), kept)):
+        stages = saved[start : start + kept]
+        for out in again:
+            stages.append(operator.apply(stages[-1], out))
+        inner = torch.mul(adjoint, _TAYLOR[4], out=spare[0])
+        for order in range(4, 0, -1):
+            if rates is not None:
+                operator.add_rate_gradient(stages[order - 1], inner, rates)
+            inner = operator.add_transpose(inner, torch.mul(adjoint, _TAYLOR[order - 1], out=spare[1]))
+            spare.reverse()
+        adjoint, spare[0] = inner, adjoint
+    return adjoint
