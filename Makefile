@@ -7,7 +7,7 @@
 #   make clean         remove .venv and everything generated
 #
 # Needs make and Python 3.10 or later with venv. Choose another interpreter with `make PYTHON=python3.12 demo`.
-# The tests of the Slicer side draw off screen: Testing/slicer/host/README.md names the system libraries for that.
+# The tests of the Slicer side draw off screen; `make test` installs the system libraries for that on Debian, as root.
 
 PYTHON = python3
 VENV = .venv
@@ -23,7 +23,9 @@ RUNTIME_STAMP = $(VENV)/.stamp-runtime
 TEST_STAMP = $(VENV)/.stamp-test
 BENCH_STAMP = $(BENCH_VENV)/.stamp
 
-.PHONY: help demo test lint screenshots bench clean
+SYSTEM_LIBRARIES = libegl1 libgl1 libgl1-mesa-dri libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcommon0 fonts-dejavu-core
+
+.PHONY: help demo test system-libraries lint screenshots bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -31,8 +33,15 @@ help:
 demo: $(RUNTIME_STAMP)
 	$(RUN) -m regnet.cli demo --output demo-output
 
-test: $(TEST_STAMP)
+test: $(TEST_STAMP) system-libraries
 	$(RUN) -m pytest -q $(PYTEST_ARGS)
+
+# Off-screen rendering needs these. Only root on a Debian-like system can install them; elsewhere the tests say so.
+system-libraries:
+	@if [ "$$(id -u)" = 0 ] && command -v dpkg >/dev/null && command -v apt-get >/dev/null \
+	    && ! dpkg -s $(SYSTEM_LIBRARIES) >/dev/null 2>&1; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        $(SYSTEM_LIBRARIES) >/dev/null || true; fi
 
 lint: $(TEST_STAMP)
 	$(RUN) -m ruff check .

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers import blob_image, oblique_grid, random_affine, rotation, smooth_field
-
 from regnet.errors import InputError
 from regnet.image import Grid, Image
 from regnet.transform import Affine, Composite, DisplacementField, read_transform

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..spatial import box, box_transpose
 
-
 TINY = 1e-8
 """Moving variance below which rounding rules."""
 
