@@ -34,7 +34,7 @@ demo: $(RUNTIME_STAMP)
 	$(RUN) -m regnet.cli demo --output demo-output
 
 test: $(TEST_STAMP) system-libraries
-	$(RUN) -m pytest -q $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -q $(PYTEST_ARGS)
 
 # Off-screen rendering needs these. Only root on a Debian-like system can install them; elsewhere the tests say so.
 system-libraries:

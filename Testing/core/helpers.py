@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from regnet.image import Grid, Image
 from regnet.transform import Affine, DisplacementField
 from scipy import ndimage
@@ -90,6 +89,3 @@ def histogram_nmi(first: np.ndarray, second: np.ndarray, bins: int) -> float:
         return float(-(p * np.log(p)).sum())
 
     return (entropy(joint.sum(0)) + entropy(joint.sum(1))) / entropy(joint.ravel()) - 1
-
-
-torch.set_num_threads(2)

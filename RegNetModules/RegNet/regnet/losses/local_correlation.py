@@ -1,10 +1,11 @@
 """Squared local correlation of a fixed image with many moving ones: value and exact gradient, without autograd.
 
 The measure is that of Avants et al. (2008, Medical Image Analysis 12): the squared correlation coefficient in a box,
-averaged over boxes. Windows that are flat in the fixed image count little, whatever the moving one does: only the fixed
-variance gets a constant of weight added. On the moving side, or on the product, it would reward stretching the moving
-image's edges into flat regions, away from a perfect match. The gradient by the moving intensities is written out, which costs six box means a
-step and no stored graph. Windows on every second voxel still overlap by more than half, and cost a third of all.
+averaged over boxes. Windows that are flat in the fixed image count little, whatever the moving one does: only the
+fixed variance gets a constant of weight added. On the moving side, or on the product, it would reward stretching the
+moving image's edges into flat regions, away from a perfect match. The gradient by the moving intensities is written
+out, which costs six box means a step and no stored graph. Windows on every second voxel still overlap by more than
+half, and cost a third of all.
 """
 
 from __future__ import annotations
