@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 
 import pytest
@@ -57,39 +58,42 @@ def done_at_once(monkeypatch):
     monkeypatch.setattr(regnet.register, "register", fake)
 
 
-@pytest.fixture
-def small_disk():
-    """No file may grow beyond a limit: a write fails half-way, as on a full disk."""
+@contextlib.contextmanager
+def small_disk(size: int):
+    """No file may grow beyond ``size``: a write fails half-way, as on a full disk.
+
+    Only for the call itself: the limit holds for the test runner's own log too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [2_000, 40_000, 100_000])
-def test_full_disk(tmp_path, good, done_at_once, small_disk, size):
+def test_full_disk(tmp_path, good, done_at_once, size):
     out = tmp_path / "out"
     out.mkdir()
     (out / "report.json").write_text("earlier")
-    small_disk(size)
-    sentence = refused("register", good, good, "-o", out, "-q")
+    with small_disk(size):
+        sentence = refused("register", good, good, "-o", out, "-q")
     assert "cannot be written" in sentence
     assert [path.name for path in out.iterdir()] == ["report.json"]
     assert (out / "report.json").read_text() == "earlier"
     fresh = tmp_path / "fresh" / "out"
-    assert refused("register", good, good, "-o", fresh, "-q")
+    with small_disk(size):
+        assert refused("register", good, good, "-o", fresh, "-q")
     assert not fresh.parent.exists()
 
 
 @pytest.mark.parametrize("name", ["out.nii.gz", "out.nii", "out.nrrd", "out.mha"])
-def test_full_disk_while_an_image_is_written(tmp_path, good, small_disk, name):
+def test_full_disk_while_an_image_is_written(tmp_path, good, name):
     transform = tmp_path / "t.tfm"
     Affine.identity().write(transform)
-    small_disk(5_000)
-    sentence = refused("warp", good, "--reference", good, "--transform", transform, "-o", tmp_path / name)
+    with small_disk(5_000):
+        sentence = refused("warp", good, "--reference", good, "--transform", transform, "-o", tmp_path / name)
     assert "cannot be written" in sentence
     assert {path.name for path in tmp_path.iterdir()} == {"t.tfm"}
 

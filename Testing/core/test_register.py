@@ -185,3 +185,16 @@ def test_models_describe_themselves_and_their_parameters_check_themselves():
             parameters.from_dict(wrong)
     with pytest.raises(ModelError, match="no model named 'nonsense'"):
         get_info("nonsense")
+
+
+def test_an_optimisation_works_after_inference_on_the_same_grids():
+    from regnet import spatial
+
+    image = torch.rand(1, 1, 13, 17, 19)
+    with torch.inference_mode():
+        spatial.reduce(image, (7, 9, 10))
+        spatial.resize(image, (15, 18, 20))
+    image.requires_grad_(True)
+    total = spatial.reduce(image, (7, 9, 10)).sum() + spatial.resize(image, (15, 18, 20)).sum()
+    total.backward()
+    assert image.grad.abs().min() > 0

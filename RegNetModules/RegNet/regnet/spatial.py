@@ -88,6 +88,7 @@ def along_axis(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(False)
 def interpolation_matrix(old: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``(new, old)`` matrix of linear interpolation with matching corners."""
     position = torch.linspace(0, old - 1, new, dtype=torch.float64)
@@ -102,6 +103,7 @@ def interpolation_matrix(old: int, new: int, dtype: torch.dtype, device: torch.d
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(False)
 def gaussian_matrix(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``(n, n)`` Gaussian filter over a line, weights renormalised at the ends so that constants stay."""
     index = torch.arange(n, dtype=torch.float64)
@@ -111,6 +113,7 @@ def gaussian_matrix(n: int, sigma: float, dtype: torch.dtype, device: torch.devi
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(False)
 def box_matrix(n: int, radius: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``(m, n)`` moving average over ``2 * radius + 1`` voxels, shorter at the ends, at every ``stride``-th voxel."""
     first = (n - 1) % stride // 2
@@ -161,6 +164,7 @@ def reduce(tensor: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(False)
 def reduction_matrix(old: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``(new, old)``: Gaussian against aliasing and linear interpolation in one product."""
     matrix = interpolation_matrix(old, new, torch.float64, torch.device("cpu"))
