@@ -36,7 +36,7 @@ class RegNetWidget(RegistrationPanel):
         self.ui.modelLabel.visible = self.ui.modelComboBox.visible = True
         for name in MODEL_NAMES:
             self.ui.modelComboBox.addItem(get_info(name).title, name)
-        self.ui.modelComboBox.connect("currentIndexChanged(int)", self.on_model)
+        self.connections.add(self.ui.modelComboBox, "currentIndexChanged(int)", self.on_model)
 
     def on_model(self, index: int) -> None:
         if self.parameters is not None:

@@ -150,6 +150,7 @@ def widget_factory(scene, module_factory, process_events):
         for module in {id(entry): entry for entry in opened}.values():
             module._native._close_widget()
         process_events()
+        host.delete_closed_widgets()
     elif opened:
         slicer.util.selectModule("Welcome")
 

@@ -12,6 +12,7 @@ from regnet.models import get_info, get_parameters
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from .connections import Connections
 from .parameter_form import ParameterForm
 from .parameter_node import PanelParameterNode
 from .result_section import ResultSection
@@ -63,9 +64,10 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.result = ResultSection(self.ui)
         self.review = ReviewSection(self.ui, self._get_parameters)
         self.run = RunSection(self.ui, self.client, self._get_parameters, self._get_model, self._on_result)
-        self.ui.demoButton.connect("clicked()", self.on_demo)
-        self.ui.swapButton.connect("clicked()", self.on_swap)
-        self.ui.restoreDefaultsButton.connect("clicked()", self.on_defaults)
+        self.connections = Connections()
+        self.connections.add(self.ui.demoButton, "clicked()", self.on_demo)
+        self.connections.add(self.ui.swapButton, "clicked()", self.on_swap)
+        self.connections.add(self.ui.restoreDefaultsButton, "clicked()", self.on_defaults)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.on_scene_start_close)
         self.addObserver(scene, scene.EndCloseEvent, self.on_scene_ready)
@@ -81,6 +83,8 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run.close()
         self.review.close()
         self._forget_parameters()
+        self._drop_form()
+        self.connections.close()
         self.removeObservers()
 
     def enter(self) -> None:
@@ -134,11 +138,15 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modelSummaryLabel.toolTip = info.citation
         if name == self._form_model:
             return
-        if self.form is not None and self.form.widget is not None:
-            self.form.widget.deleteLater()
+        self._drop_form()
         self.form = self._make_form(name)
         self._form_model = name
         self.form.show(self._kept_values().get(name, {}))
+
+    def _drop_form(self) -> None:
+        if self.form is not None:
+            self.form.close()
+        self.form, self._form_model = None, ""
 
     def _make_form(self, name: str) -> ParameterForm:
         descriptions = get_parameters(name).describe()

@@ -9,6 +9,8 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
+from .connections import Connections
+
 
 class ParameterForm:
     """Reads and shows the values of one model's parameters.
@@ -23,12 +25,14 @@ class ParameterForm:
         self._fields = {}
         self._on_changed = on_changed
         self._showing = False
+        self._connections = Connections()
         self.widget = None
         if widgets is None:
             self.widget, widgets = _made_widgets(descriptions)
         for description in descriptions:
-            field = _field(widgets[description["name"]], description)
-            field.connect(self._changed)
+            widget = widgets[description["name"]]
+            field = _field(widget, description)
+            self._connections.add(widget, field.signal, self._changed)
             self._fields[description["name"]] = field
 
     def values(self) -> dict:
@@ -46,6 +50,13 @@ class ParameterForm:
     def defaults(self) -> dict:
         return {name: field.default for name, field in self._fields.items()}
 
+    def close(self) -> None:
+        """Let go of the widgets, and of those that were made here for good."""
+        self._connections.close()
+        if self.widget is not None:
+            self.widget.deleteLater()
+            self.widget = None
+
     def _changed(self, *_arguments) -> None:
         if not self._showing:
             self._on_changed()
@@ -56,6 +67,7 @@ class _NumberField:
 
     def __init__(self, widget, description: dict) -> None:
         self._widget, self.default, self._type = widget, description["default"], type(description["default"])
+        self.signal = "valueChanged(int)" if widget.className() == "QSpinBox" else "valueChanged(double)"
         if self._type is float:
             widget.decimals = 2
             widget.singleStep = 0.1
@@ -63,10 +75,6 @@ class _NumberField:
         widget.minimum = self._type(low if low is not None else 0)
         widget.maximum = self._type(high if high is not None else 100_000)
         widget.value = self.default
-
-    def connect(self, slot) -> None:
-        signal = "valueChanged(int)" if self._widget.className() == "QSpinBox" else "valueChanged(double)"
-        self._widget.connect(signal, slot)
 
     def read(self):
         return self._type(self._widget.value)
@@ -76,6 +84,8 @@ class _NumberField:
 
 
 class _ChoiceField:
+    signal = "currentIndexChanged(int)"
+
     def __init__(self, widget, description: dict) -> None:
         self._widget, self.default = widget, description["default"]
         self._choices = list(description["choices"])
@@ -85,9 +95,6 @@ class _ChoiceField:
             widget.addItems(self._choices)
         self.write(self.default)
 
-    def connect(self, slot) -> None:
-        self._widget.connect("currentIndexChanged(int)", slot)
-
     def read(self) -> str:
         return self._choices[self._widget.currentIndex]
 
@@ -96,12 +103,11 @@ class _ChoiceField:
 
 
 class _SwitchField:
+    signal = "toggled(bool)"
+
     def __init__(self, widget, description: dict) -> None:
         self._widget, self.default = widget, description["default"]
         widget.checked = self.default
-
-    def connect(self, slot) -> None:
-        self._widget.connect("toggled(bool)", slot)
 
     def read(self) -> bool:
         return bool(self._widget.checked)
@@ -111,12 +117,11 @@ class _SwitchField:
 
 
 class _TextField:
+    signal = "textChanged(QString)"
+
     def __init__(self, widget, description: dict) -> None:
         self._widget, self.default = widget, description["default"]
         widget.text = self.default
-
-    def connect(self, slot) -> None:
-        self._widget.connect("textChanged(QString)", slot)
 
     def read(self) -> str:
         return self._widget.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import slicer
 
+from .connections import Connections
 from .deformation_grid import show_deformation_grid
 from .live_composite import Checkerboard, Difference, LiveComposite
 from .result_import import FIXED, MOVING, RESULT_PARENT
@@ -27,7 +28,8 @@ class ReviewSection:
         self._composites: list[LiveComposite] = []
         self._boards: list[tuple[Checkerboard, object]] = []
         self._showing = False
-        self._connections = [
+        self._connections = Connections()
+        for widget, signal, slot in (
             (ui.fadeButton, "clicked()", self._apply_mode),
             (ui.checkerboardButton, "clicked()", self._apply_mode),
             (ui.differenceButton, "clicked()", self._apply_mode),
@@ -37,16 +39,13 @@ class ReviewSection:
             (ui.linkCheckBox, "toggled(bool)", self._on_link),
             (ui.gridCheckBox, "toggled(bool)", self._on_grid),
             (ui.showPairButton, "clicked()", self.show_pair),
-        ]
-        for widget, signal, slot in self._connections:
-            widget.connect(signal, slot)
+        ):
+            self._connections.add(widget, signal, slot)
         self.refresh()
 
     def close(self) -> None:
         self.suspend()
-        for widget, signal, slot in self._connections:
-            widget.disconnect(signal, slot)
-        self._connections = []
+        self._connections.close()
 
     def mode(self) -> str:
         if self._ui.checkerboardButton.checked:

@@ -7,6 +7,7 @@ import logging
 import slicer
 from slicer.i18n import tr as _
 
+from .connections import Connections
 from .dependencies import DependencyError, ensure_dependencies
 from .inputs import build_request, placing_parent, what_is_missing
 from .private_folder import PrivateFolder
@@ -43,13 +44,14 @@ class RunSection(Listener):
         self._job: Job | None = None
         self._importer: ResultImporter | None = None
         self._warnings: list[str] = []
-        ui.applyButton.connect("clicked()", self.on_button)
+        self._connections = Connections()
+        self._connections.add(ui.applyButton, "clicked()", self.on_button)
         ui.progressBar.visible = False
         self.show_status("")
 
     def close(self) -> None:
         self.abandon()
-        self._ui.applyButton.disconnect("clicked()", self.on_button)
+        self._connections.close()
 
     def is_running(self) -> bool:
         return self._job is not None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +35,23 @@ def write_transform(transform: Transform, path: Path) -> None:
     if name.endswith(".mat") and not isinstance(transform, Affine):
         raise InputError(f"{path.name!r} can hold a linear transform only; use .h5 for a dense one.")
     with replacing(path) as temporary:
+        _reserve(temporary, transform)
         sitk.WriteTransform(transform.to_sitk(), str(temporary))
+
+
+def _reserve(path: Path, transform: Transform) -> None:
+    """Make sure that the disk has room, before HDF5 finds out: a failed write there crashes the process at its end.
+
+    Raises:
+        OSError: it has not.
+    """
+    fields = [part.displacement.size for part in transform.parts if isinstance(part, DisplacementField)]
+    size = 8 * sum(fields) + 16_384
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    elif shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_transform_file(path: Path) -> Transform:

@@ -90,3 +90,10 @@ def reset() -> None:
     packaging.reset()
     qt_calls.forget_answers()
     _installed["app"].settings().clear()
+
+
+def delete_closed_widgets() -> None:
+    """What Slicer's own event loop does between two events, and `processEvents` does not: carry out `deleteLater`."""
+    from PySide6 import QtCore
+
+    QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
