@@ -49,6 +49,15 @@ def open_panel():
     return slicer.util.getModuleWidget("RegNetAVSM")
 
 
+def match_brightness(panel) -> None:
+    """Window both images from black to their white matter, as a user would before comparing them."""
+    for volume in (panel.parameters.fixedVolume, panel.parameters.movingVolume):
+        array = slicer.util.arrayFromVolume(volume)
+        display = volume.GetDisplayNode()
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevelMinMax(0, 1.1 * float(np.percentile(array[array > 0], 95)))
+
+
 def panel_picture(panel, folder: Path, hidden=()) -> np.ndarray:
     """The panel, (HEIGHT, PANEL_WIDTH, 3). Sections in ``hidden`` are folded, as a user would to see the rest."""
     for name in ("inputsSection", "alignmentSection", "modelSection", "outputSection"):
@@ -98,6 +107,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     panel = open_panel()
     panel.ui.demoButton.click()
+    match_brightness(panel)
     fit_views()
     panel.ui.tileSlider.value = 25
     panel.ui.checkerboardButton.click()

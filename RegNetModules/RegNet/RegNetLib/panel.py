@@ -40,7 +40,6 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The module's .ui file for the model's parameters (object names are parameter names); empty makes the widgets."""
 
     def __init__(self, parent=None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
         self.ui = None
@@ -49,6 +48,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.client = shared_client()
         self._gui_tag = None
         self._form_model = ""
+        ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
 
     def make_logic(self) -> PanelLogic:
         raise NotImplementedError
@@ -80,6 +80,8 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """What the Model section shows besides the parameters; the home module adds its chooser."""
 
     def cleanup(self) -> None:
+        if self.ui is None:
+            return
         self.run.close()
         self.review.close()
         self._forget_parameters()

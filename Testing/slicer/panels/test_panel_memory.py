@@ -82,3 +82,21 @@ def test_demo_pair_is_in_sample_data(module_factory):
     sources = [source for source in SampleData.SampleDataLogic.sources if source["category"] == "RegNet"]
     assert sources and Path(sources[0]["thumbnailFileName"]).is_file()
     assert [node.GetName() for node in sources[0]["customDownloader"](None)] == sources[0]["nodeNames"]
+
+
+def test_a_closed_panel_lets_go_of_everything(open_pair, scene, process_events):
+    """After cleanup() nothing of the panel answers: neither its widgets, nor the scene, nor its parameter node."""
+    widget = open_pair()
+    parameters, seen = widget.parameters, []
+    widget.cleanup()
+    widget.run.refresh = widget.review.refresh = lambda: seen.append("refreshed")
+    parameters.alignment = type(parameters.alignment)("rigid")
+    for button in (widget.ui.applyButton, widget.ui.demoButton, widget.ui.swapButton, widget.ui.checkerboardButton):
+        button.enabled = True
+        button.click()
+    scene.Clear(0)
+    process_events()
+    assert seen == [] and widget.parameters is None and not widget.client.is_busy()
+    assert nodes(scene, "vtkMRMLScalarVolumeNode") == []
+    assert widget.ui.alignmentComboBox.currentText == "Affine"
+    widget.cleanup()
