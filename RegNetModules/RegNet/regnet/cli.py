@@ -5,6 +5,7 @@ Whatever takes long to import is imported inside the commands, so that ``regnet 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -242,6 +243,8 @@ def demo(
 
 def main() -> None:
     """Entry point of the ``regnet`` command."""
+    # Before torch loads: threads that wait by spinning make a busy machine many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="regnet")
 
 
