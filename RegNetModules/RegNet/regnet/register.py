@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -44,7 +44,6 @@ class Registration:
     report: dict[str, Any]
     alignment: Affine
     fused: Image | None = None
-    extras: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def inverse(self) -> Transform:
