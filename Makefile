@@ -73,7 +73,7 @@ $(RUNTIME_STAMP): $(VENV_STAMP) constraints.txt pyproject.toml
 
 $(TEST_STAMP): $(RUNTIME_STAMP)
 	@echo "Installing what the tests need into $(VENV)."
-	$(RUN) $(INSTALL) --editable '.[test,slicer-test]'
+	$(RUN) $(INSTALL) --editable '.[train,test,slicer-test]'
 	touch $@
 
 $(BENCH_STAMP): constraints.txt pyproject.toml Testing/benchmarks/requirements.txt

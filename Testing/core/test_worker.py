@@ -10,22 +10,7 @@ import pytest
 from helpers import random_affine, smooth_field
 from regnet.errors import InputError, MemoryError_, ModelError
 from regnet.transform import Affine, Composite, DisplacementField
-from worker_host import GRID, Host, entry, quick, request_for, result_of, waiting
-
-
-@pytest.fixture
-def start():
-    hosts: list[Host] = []
-
-    def begin(register) -> Host:
-        hosts.append(Host(register))
-        assert hosts[-1].next()["event"] == "ready"
-        return hosts[-1]
-
-    yield begin
-    for host in hosts:
-        host.close()
-        assert not host.thread.is_alive()
+from worker_host import GRID, entry, quick, request_for, result_of, waiting
 
 
 def test_a_registration_from_request_to_files(start, tmp_path):

@@ -9,22 +9,7 @@ import pytest
 from helpers import blob_image, random_affine, smooth_field
 from regnet import worker_files
 from regnet.transform import Affine, Composite
-from worker_host import GRID, Host, entry, quick, request_for, result_of
-
-
-@pytest.fixture
-def start():
-    hosts: list[Host] = []
-
-    def begin(register) -> Host:
-        hosts.append(Host(register))
-        assert hosts[-1].next()["event"] == "ready"
-        return hosts[-1]
-
-    yield begin
-    for host in hosts:
-        host.close()
-        assert not host.thread.is_alive()
+from worker_host import GRID, entry, quick, request_for, result_of
 
 
 def test_integer_images_become_float_and_2d_stays_2d(start, tmp_path):

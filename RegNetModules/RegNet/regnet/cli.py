@@ -1,4 +1,4 @@
-"""The command line: ``regnet register | align | warp | evaluate | models | demo``.
+"""The command line: ``regnet register | align | warp | evaluate | models | train | demo``.
 
 Whatever takes long to import is imported inside the commands, so that ``regnet --help`` answers at once.
 """
@@ -13,6 +13,7 @@ import typer
 
 from ._version import __version__
 from .cli_console import guarded, print_json, print_table, progress, report_rows
+from .cli_train import train
 
 app = typer.Typer(
     name="regnet",
@@ -193,14 +194,14 @@ def evaluate(
 @guarded
 def models(json: Json = False) -> None:
     """List the registration models, their papers and their weights."""
-    from .cli_work import describe_models
+    from .cli_work import describe_models, weights_rows
 
     found = describe_models()
     if json:
         print_json(found)
         return
     for entry in found:
-        held = ", ".join(f"{w['variant']} ({w['sha256']})" for w in entry["weights"]) or "none; optimises on each pair"
+        held = ", ".join(weights["variant"] for weights in entry["weights"]) or "none; optimises on each pair"
         print_table(
             f"{entry['name']}: {entry['title']}",
             [
@@ -213,6 +214,8 @@ def models(json: Json = False) -> None:
             ],
             justify="left",
         )
+        for weights in entry["weights"]:
+            print_table(f"Weights {weights['variant']!r} of {entry['name']}", weights_rows(weights), justify="left")
 
 
 @app.command()
@@ -239,6 +242,9 @@ def demo(
         print_table("Atlas → patient", report_rows(report))
         typer.echo(f"Written to {output}: {', '.join(RESULT_FILES)}")
         typer.echo(f"Look at {output / 'report.html'}")
+
+
+app.command()(train)
 
 
 def main() -> None:

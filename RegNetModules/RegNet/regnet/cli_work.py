@@ -253,8 +253,29 @@ def describe_models() -> list[dict[str, Any]]:
     return [
         {
             **asdict(get_info(name)),
-            "weights": [record.describe() for record in list_weights(name)],
+            "weights": [record.tell() for record in list_weights(name)],
             "parameters": get_parameters(name).describe(),
         }
         for name in MODEL_NAMES
     ]
+
+
+def weights_rows(weights: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a table says of one of a model's weights, see :meth:`regnet.zoo.WeightsRecord.tell`."""
+    from .report_numbers import number
+
+    rows = [("file", f"{weights['file']}, {weights['bytes'] / 1e6:.1f} MB"), ("sha256", weights["sha256"])]
+    if "version" in weights:
+        rows.append(("made with", f"RegNet {weights['version']}"))
+    sources = [entry for entry in weights.get("data", []) if isinstance(entry, dict)]
+    told = [f"{entry.get('count', '?')} of {entry.get('name', '?')} ({entry.get('licence', '?')})" for entry in sources]
+    if told:
+        rows.append(("trained on", "; ".join(told)))
+    effort = [f"{weights['steps']} steps"] if "steps" in weights else []
+    effort += [f"{weights['minutes']:.0f} minutes"] if "minutes" in weights else []
+    effort += [f"on {weights['device']}"] if "device" in weights else []
+    if effort:
+        rows.append(("training", " ".join(effort)))
+    if weights.get("figures"):
+        rows.append(("figures", ", ".join(f"{name} {number(value)}" for name, value in weights["figures"].items())))
+    return rows

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from scipy import ndimage
 
 from .errors import InputError
 
@@ -62,6 +61,8 @@ def hd95(
     Returns:
         Label id → distance; infinity where only one map has the label, NaN where neither has it.
     """
+    from scipy import ndimage
+
     a, b, ids = _pair(a, b, labels)
     spacing = tuple(float(s) for s in spacing)
     if len(spacing) != a.ndim:
@@ -83,6 +84,9 @@ def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Iterable[float]) ->
 
     Both masks must hold something. Outside of the arrays counts as background.
     """
+    # Imported here: it takes as long as a small registration's alignment, and most runs never ask for it.
+    from scipy import ndimage
+
     surface_a, surface_b = (mask & ~ndimage.binary_erosion(mask) for mask in (np.asarray(a, bool), np.asarray(b, bool)))
     to_a, to_b = (ndimage.distance_transform_edt(~surface, tuple(spacing)) for surface in (surface_a, surface_b))
     return to_b[surface_a], to_a[surface_b]

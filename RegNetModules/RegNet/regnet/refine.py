@@ -37,12 +37,12 @@ class Schedule:
     """
 
     factors: tuple[float, ...] = (4.0, 2.0, 1.4, 1.0)
-    iterations: tuple[int, ...] = (30, 25, 15, 8)
+    iterations: tuple[int, ...] = (20, 12, 8, 5)
     radius: int = 2
     stride: int = 2
     step: float = 0.5
     update_sigma: float = 1.4
-    field_sigma: float = 0.5
+    field_sigma: float = 0.4
     momentum: float = 0.5
     tolerance: float = 0.0
     shortest: float = 0.2

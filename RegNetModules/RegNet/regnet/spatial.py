@@ -17,6 +17,8 @@ from torch import Tensor
 
 NARROW = 0.6
 """Below this width in voxels a Gaussian is applied as five taps."""
+PARALLEL_POINTS = 20_000
+"""Fewer points than this are sampled sooner than a second thread is awake."""
 
 
 def identity(shape: Sequence[int], like: Tensor) -> Tensor:
@@ -39,8 +41,31 @@ def sample(image: Tensor, coordinates: Tensor, mode: str = "bilinear", padding: 
         for axis in range(d):
             torch.mul(coordinates[:, axis], factors[axis], out=lattice[:, d - 1 - axis]).add_(shifts[axis])
     image = image.expand(lattice.shape[0], *image.shape[1:])
+    parts = _shares(lattice) if not image.requires_grad else 1
+    if parts > 1:
+        return _sample_in_parts(image, lattice, parts, mode, padding)
     # The sampler reads its lattice through strides: planes per component spare an interleaving copy.
     return functional.grid_sample(image, lattice.movedim(1, -1), mode, padding, align_corners=True)
+
+
+def _shares(lattice: Tensor) -> int:
+    """In how many equal parts to sample. On a CPU the sampler gives each thread a member of the batch: one image
+    alone would keep one thread busy."""
+    threads, points = torch.get_num_threads(), lattice[0, 0].numel()
+    if lattice.device.type != "cpu" or lattice.ndim != 5 or lattice.shape[0] > 1 or threads == 1:
+        return 1
+    if points < PARALLEL_POINTS:
+        return 1
+    return next((parts for parts in range(4 * threads, 1, -1) if points % parts == 0), 1)
+
+
+def _sample_in_parts(image: Tensor, lattice: Tensor, parts: int, mode: str, padding: str) -> Tensor:
+    """The points dealt out as a batch; the image is repeated without being copied."""
+    points = lattice.reshape(3, parts, -1, 1, 1).movedim(0, -1)
+    found = functional.grid_sample(
+        image.expand(parts, *image.shape[1:]), points, mode, padding, align_corners=True
+    )
+    return found.transpose(0, 1).reshape(1, image.shape[1], *lattice.shape[2:])
 
 
 def warp(image: Tensor, displacement: Tensor, mode: str = "bilinear", padding: str = "zeros") -> Tensor:

@@ -2,7 +2,11 @@
 
 A model's weights are ``<folder>/<model>/<variant>.safetensors`` and, beside it, their record ``<variant>.json``::
 
-    {"model": "avsm", "variant": "brain", "sha256": "…", "config": {…}}
+    {"model": "avsm", "variant": "brain", "sha256": "…", "config": {…}, "version": "0.1.0",
+     "data": [{"name": "…", "licence": "…", "count": 30}], "seed": 1, "command": "regnet train …",
+     "minutes": 90.0, "device": "…", "steps": 15000, "figures": {"dice": 0.6}}
+
+Only ``sha256`` must be there; the rest says how the network is built and where the weights come from.
 
 Folders are searched in this order: those in ``$REGNET_MODELS`` (separated as in ``$PATH``), ``Models`` beside the
 installed package (the Slicer extension), ``Models`` at the root of a checkout.
@@ -24,21 +28,38 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENVIRONMENT_VARIABLE = "REGNET_MODELS"
+ORIGIN: dict[str, type | tuple[type, ...]] = {
+    "version": str,
+    "data": list,
+    "seed": int,
+    "command": str,
+    "minutes": (int, float),
+    "device": str,
+    "steps": int,
+    "figures": dict,
+}
+"""Entries of a record about the training, and their types; others, and those of another type, are passed over."""
 
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """What is known of one weights file. ``config`` are the network's own settings, as it was trained."""
+    """What is known of one weights file. ``config`` are the network's own settings, as it was trained; ``origin`` is
+    what the record says of the training, see :data:`ORIGIN`."""
 
     model: str
     variant: str
     path: Path
     sha256: str
     config: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """The identity that goes into reports: variant, sha256 and file name, no local folders."""
         return {"variant": self.variant, "sha256": self.sha256, "file": self.path.name}
+
+    def tell(self) -> dict[str, Any]:
+        """The identity, the size in bytes and the origin, for ``regnet models``."""
+        return {**self.describe(), "bytes": self.path.stat().st_size, **self.origin}
 
 
 def model_folders() -> list[Path]:
@@ -110,4 +131,5 @@ def _read_record(model: str, path: Path) -> WeightsRecord:
     if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise ModelError(f"The record {str(beside)!r} is damaged; install the weights again.")
     config = entries.get("config") or {}
-    return WeightsRecord(model, path.stem, path, digest, config if isinstance(config, dict) else {})
+    origin = {name: entries[name] for name, kind in ORIGIN.items() if isinstance(entries.get(name), kind)}
+    return WeightsRecord(model, path.stem, path, digest, config if isinstance(config, dict) else {}, origin)

@@ -28,3 +28,18 @@ def get_info(name: str) -> ModelInfo:
 
 def get_parameters(name: str) -> type[ParametersBase]:
     return get_model(name).Parameters
+
+
+def get_recipe(name: str) -> type:
+    """How the model is trained: its subclass of :class:`regnet.training.recipe.Recipe`.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be trained.
+    """
+    get_model(name)
+    try:
+        return import_module(f".{name}_training", __name__).Recipe
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}_training":
+            raise
+        raise ModelError(f"The model {name!r} has nothing to train.") from None

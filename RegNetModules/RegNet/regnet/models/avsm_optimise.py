@@ -116,7 +116,8 @@ def _one_momentum(level: Pair, start: Tensor, parameters: Parameters, events: Ev
             best, best_value = mapped.detach(), value
         if number == parameters.iterations or (number > 5 and value - history[-6] < GAIN * value):
             break
-        warped.backward(force)
+        # As a scalar: a backward pass that is handed a gradient imports torch's symbolic shapes, half a second.
+        (warped * force).sum().backward()
         # The gradient in the smoother's own metric: the force by the velocity, less the momentum itself.
         direction = velocity.grad / extents
         direction /= direction.abs().max().clamp(min=1e-12)

@@ -42,6 +42,7 @@ class AVSMConfig:
     affine_adaptive: bool = False
     momentum_steps: int = 2
     momentum_clamp: float | None = None
+    momentum_width: int = 16
     time_steps: int = 10
     sigmas: tuple[float, ...] = PAPER_SIGMAS
     extents: tuple[float, ...] | None = None
@@ -100,7 +101,7 @@ class AVSM(nn.Module):
         self.dims = config.dims
         net = AffineNet(config.image_shape, config.affine_adaptive)
         self.affine = MultiStepAffine(net, config.affine_steps, config.affine_compose)
-        self.momentum = MomentumNet(config.dims, config.momentum_clamp)
+        self.momentum = MomentumNet(config.dims, config.momentum_clamp, config.momentum_width)
         self.vsvf = VSVF(config.time_steps, config.sigmas, extents=config.extents, pad=config.smoother_pad)
 
     def config(self) -> dict[str, Any]:

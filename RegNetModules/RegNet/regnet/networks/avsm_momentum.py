@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..errors import ModelError
 from .blocks import check_dims, convolution, doubling, pad_to_multiple, same_pair
 
 SLOPE = 0.01
@@ -52,23 +53,26 @@ class MomentumNet(nn.Module):
     Args:
         dims: 2 or 3.
         clamp: largest absolute momentum, or None for no limit.
+        width: channels at full resolution, 16 as published; all other levels scale with it.
     """
 
     MULTIPLE = 16
 
-    def __init__(self, dims: int = 3, clamp: float | None = None) -> None:
+    def __init__(self, dims: int = 3, clamp: float | None = None, width: int = 16) -> None:
         super().__init__()
+        if width < 1:
+            raise ModelError(f"The momentum network's width is {width}; it must be 1 or more.")
         self.dims, self.clamp = check_dims(dims), clamp
-        self.first = convolution(dims, 2, 16)
-        self.down_half = _Encoder(dims, 16, 32, 2, from_first=True)
-        self.down_quarter = _Encoder(dims, 32, 64, 2)
-        self.down_eighth = _Encoder(dims, 64, 128, 2)
-        self.down_sixteenth = _Encoder(dims, 128, 256, 1)
-        self.up_eighth = _Decoder(dims, 256, 128, 128, 128)
-        self.up_quarter = _Decoder(dims, 128, 64, 64, 32)
-        self.up_half = doubling(dims, 32, 32)
-        self.merge = convolution(dims, 64, 16)
-        self.last = convolution(dims, 16, dims)
+        self.first = convolution(dims, 2, width)
+        self.down_half = _Encoder(dims, width, 2 * width, 2, from_first=True)
+        self.down_quarter = _Encoder(dims, 2 * width, 4 * width, 2)
+        self.down_eighth = _Encoder(dims, 4 * width, 8 * width, 2)
+        self.down_sixteenth = _Encoder(dims, 8 * width, 16 * width, 1)
+        self.up_eighth = _Decoder(dims, 16 * width, 8 * width, 8 * width, 8 * width)
+        self.up_quarter = _Decoder(dims, 8 * width, 4 * width, 4 * width, 2 * width)
+        self.up_half = doubling(dims, 2 * width, 2 * width)
+        self.merge = convolution(dims, 4 * width, width)
+        self.last = convolution(dims, width, dims)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 

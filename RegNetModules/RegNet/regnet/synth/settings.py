@@ -1,0 +1,124 @@
+"""What a maker of training pairs is told: plain values, as they stand in a training configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from .artefacts import ArtefactSettings
+from .contrast import ContrastSettings
+from .schemes import Scheme, get_scheme
+from .views import ViewSettings
+
+SHARES = {"strip", "strip_one", "different_contrast", "remap", "invert", "typical_share", "background"}
+SHARES |= {"thick_share", "crop_share", "crop", "lesion_share"}
+"""Entries that say how often or what part, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class ShapeSettings:
+    """See :func:`~regnet.synth.shapes.random_shapes`."""
+
+    count: int = 16
+    spacing: tuple[float, float] = (0.1, 0.3)
+    rim: float = 0.12
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """How pairs are made; every maker uses what concerns it.
+
+    Attributes:
+        shape: of the pair's grid; None for the input's own.
+        scheme: what the ids of the label maps mean, a name in :mod:`regnet.synth.schemes`. It gives ``not_brain`` and
+            the contrast's ``classes`` and ``typical`` where these are empty.
+        not_brain: label ids above 0 that stripping removes.
+        strip, strip_one: how often both images are stripped of what is not brain, and how often only one is.
+        different_contrast: how often the two contrasts are drawn independently; else they are the same.
+        remap, invert: how often a real image's intensities pass through a random curve, and how many of these curves
+            are inversions.
+    """
+
+    shape: tuple[int, ...] | None = None
+    scheme: str = ""
+    not_brain: tuple[int, ...] = ()
+    strip: float = 0.5
+    strip_one: float = 0.0
+    different_contrast: float = 0.5
+    remap: float = 0.0
+    invert: float = 0.3
+    views: ViewSettings = ViewSettings()
+    contrast: ContrastSettings = ContrastSettings()
+    artefacts: ArtefactSettings = ArtefactSettings()
+    shapes: ShapeSettings = ShapeSettings()
+
+    def __post_init__(self) -> None:
+        if not self.scheme:
+            return
+        scheme: Scheme = get_scheme(self.scheme)
+        if not self.not_brain:
+            object.__setattr__(self, "not_brain", scheme.not_brain)
+        if not self.contrast.classes and not self.contrast.typical:
+            filled = dataclasses.replace(self.contrast, classes=scheme.classes(), typical=scheme.typical())
+            object.__setattr__(self, "contrast", filled)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PairSettings:
+        """From nested plain values.
+
+        >>> PairSettings.from_dict({"shape": [64, 80, 64], "views": {"largest": [2, 8]}}).views.largest
+        (2.0, 8.0)
+
+        Raises:
+            InputError: an unknown entry, or a value of the wrong kind or out of its range.
+        """
+        return _build(cls, values, "The settings of a training pair")
+
+
+def _build(cls: type, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"{where} must be named values, not {values!r}.")
+    kinds = typing.get_type_hints(cls)
+    for name in values:
+        if name not in kinds:
+            raise InputError(f"{where} have no entry {name!r}; there are {', '.join(kinds)}.")
+    made = {name: _convert(kinds[name], value, f"{where}, {name!r},") for name, value in values.items()}
+    for name in SHARES & set(made):
+        if not 0 <= made[name] <= 1:
+            raise InputError(f"{where}, {name!r}, must be between 0 and 1, not {made[name]!r}.")
+    return cls(**made)
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    """``value`` as the annotated ``kind``: a dataclass, number, text, or tuple of numbers."""
+    if typing.get_origin(kind) is types.UnionType:
+        if value is None:
+            return None
+        (kind,) = (one for one in typing.get_args(kind) if one is not type(None))
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, where)
+    if typing.get_origin(kind) is tuple:
+        parts = typing.get_args(kind)
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{where} must be a list of numbers, not {value!r}.")
+        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else list(parts)
+        if len(kinds) != len(value):
+            raise InputError(f"{where} must be {len(kinds)} numbers, not {value!r}.")
+        converted = tuple(_convert(part, one, where) for part, one in zip(kinds, value, strict=True))
+        if parts[-1] is not Ellipsis and converted[0] > converted[1]:
+            raise InputError(f"{where} must be the least and the greatest value, in this order, not {value!r}.")
+        return converted
+    return _scalar(kind, value, where)
+
+
+def _scalar(kind: type, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        name = {float: "a number", int: "a whole number", str: "text"}[kind]
+        raise InputError(f"{where} must be {name}, not {value!r}.")
+    return value

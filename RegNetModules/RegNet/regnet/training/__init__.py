@@ -1,0 +1,1 @@
+"""Training of registration models. Lightning and TensorBoard (the extra ``regnet[train]``) load on first use only."""

@@ -1,0 +1,174 @@
+"""Validation: real pairs scored by their labels, synthetic ones by their known displacement, all by folding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .. import spatial
+from ..synth.deform import AffineRange, affine_displacement, random_affine
+from .config import TrainConfig
+from .data import VALIDATION, Draws, Sample, as_input, real_pair
+from .losses import foreground
+from .prepare import Prepared
+
+FOREGROUND = 0.02
+MARGIN = 2
+"""Voxels around the content of both images that a real pair keeps."""
+
+
+class ValidationSet:
+    """The pairs of every validation, always the same ones.
+
+    Real pairs are of the ``val`` subjects, each with the next of its scheme, and so on with the one after next, until
+    there are as many as configured. Synthetic ones come from those sources of the stage whose displacement is known.
+    """
+
+    names = ("dice", "dice_before", "error", "error_before", "folding")
+
+    def __init__(self, config: TrainConfig, subjects: Sequence[Prepared], draws: Draws) -> None:
+        self.config, self.draws = config, draws
+        self.pairs = _pairs([entry for entry in subjects if entry.split == "val"], config.validation.pairs)
+
+    def items(self, stage: int) -> list[dict[str, Any]]:
+        """What the pairs of a stage are made of, see :meth:`build`."""
+        looks = (False, True) if self.config.validation.stripped else (False,)
+        real = [
+            {"stage": stage, "pair": number, "strip": strip}
+            for number, (first, _) in enumerate(self.pairs)
+            for strip in looks
+            if first.labelled or not strip
+        ]
+        known = [n for n, s in enumerate(self.draws.stages[stage]) if s.name in ("OneAnatomy", "OneImage", "Shapes")]
+        count = self.config.validation.synthetic if known else 0
+        return real + [{"stage": stage, "known": known[n % len(known)], "number": n} for n in range(count)]
+
+    def part(self, stage: int, rank: int, ranks: int) -> Items:
+        return Items(self.items(stage)[rank::ranks])
+
+    def build(self, item: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
+        """The pair of one of :meth:`items`."""
+        stage = item["stage"]
+        if "known" in item:
+            random = self.draws.random(VALIDATION + stage, item["number"])
+            source = self.draws.stages[stage][item["known"]]
+            return source.make([source.sample(random)], device)
+        random = self.draws.random(VALIDATION, item["pair"])
+        fixed, moving = self.pairs[item["pair"]]
+        sample = real_pair(fixed, moving, random, int(random.integers(2**62)))
+        ranges = self.config.stages[stage].validation_affine
+        return real_validation_pair(sample, self.config.shape, item["strip"], ranges, device)
+
+    def score(self, figures: dict[str, float]) -> float:
+        """Of which the best checkpoint has the most: Dice, or less the end-point error where nothing has labels."""
+        folding = figures.get("val/folding", 0.0)
+        if "val/dice" in figures:
+            return figures["val/dice"] - 0.01 * folding
+        return -figures.get("val/error", 0.0) - 0.01 * folding
+
+
+class Items(Dataset):
+    def __init__(self, items: list[dict[str, Any]]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+
+def _pairs(subjects: Sequence[Prepared], count: int) -> list[tuple[Prepared, Prepared]]:
+    """Up to ``count`` ordered pairs of labelled or imaged subjects of one scheme."""
+    schemes: dict[str, list[Prepared]] = {}
+    for entry in subjects:
+        if entry.columns:
+            schemes.setdefault(entry.scheme, []).append(entry)
+    found = []
+    for step in range(1, max(map(len, schemes.values()), default=0)):
+        for group in schemes.values():
+            if step < len(group):
+                found += [(entry, group[(place + step) % len(group)]) for place, entry in enumerate(group)]
+    return found[:count]
+
+
+def real_validation_pair(
+    sample: Sample, shape: Sequence[int], strip: bool, ranges: dict[str, float] | None, device: torch.device
+) -> dict[str, Tensor]:
+    """Two prepared subjects as a registration would give them to the network: cut to the content of both, with a
+    margin, and resampled to ``shape``; before that the moving one is misaligned within ``ranges``."""
+    held = {name: as_input(tensor, device) for name, tensor in sample.tensors.items()}
+    if strip:
+        for role in ("fixed", "moving"):
+            held[role] = held[role] * (held[f"{role}_labels"] > 0)
+    size = tuple(held["fixed"].shape[2:])
+    if ranges is not None:
+        generator = torch.Generator().manual_seed(sample.seed)
+        matrix = random_affine(len(size), AffineRange(**ranges), generator)
+        displacement = affine_displacement(matrix, size, device)
+        for name in [name for name in held if name.startswith("moving")]:
+            held[name] = _warped(held[name], displacement)
+    box = _box((held["fixed"] > FOREGROUND) | (held["moving"] > FOREGROUND))
+    pair = {}
+    for name, tensor in held.items():
+        cut = tensor[(slice(None), slice(None), *box)]
+        pair[name] = _nearest(cut, shape) if name.endswith("labels") else spatial.reduce(cut, shape)
+    return {**pair, "same_contrast": torch.tensor([sample.same_contrast]), "seed": torch.tensor([sample.seed])}
+
+
+def _box(content: Tensor) -> tuple[slice, ...]:
+    slices = []
+    for axis in range(2, content.ndim):
+        line = torch.nonzero(content.amax(dim=[other for other in range(content.ndim) if other != axis])).flatten()
+        n = content.shape[axis]
+        low, high = (int(line[0]), int(line[-1]) + 1) if len(line) else (0, n)
+        slices.append(slice(max(low - MARGIN, 0), min(high + MARGIN, n)))
+    return tuple(slices)
+
+
+def _nearest(labels: Tensor, shape: Sequence[int]) -> Tensor:
+    factors = [(old - 1) / max(new - 1, 1) for old, new in zip(labels.shape[2:], shape, strict=True)]
+    where = spatial.identity(shape, labels.float())
+    where = where * where.new_tensor(factors).view(1, -1, *(1,) * len(factors))
+    return spatial.sample(labels.float(), where, "nearest", "border").long()
+
+
+def _warped(tensor: Tensor, displacement: Tensor) -> Tensor:
+    if tensor.is_floating_point():
+        return spatial.warp(tensor, displacement)
+    return spatial.warp(tensor.float(), displacement, "nearest").long()
+
+
+def measure(pair: dict[str, Tensor], displacement: Tensor) -> dict[str, float]:
+    """Figures of one pair (batch 1) under a predicted displacement (1, d, *shape) in voxels.
+
+    Dice: mean over the labels that both maps hold, labels warped by their nearest voxel. Error: mean distance to the
+    known displacement over the fixed foreground, in voxels. Each also before registration. Folding in percent.
+    """
+    found = {"folding": 100.0 * float((~(spatial.jacobian_determinant(displacement) > 0)).float().mean())}
+    if "displacement" in pair:
+        weight = foreground(pair, displacement.shape[2:])
+        for name, left in (("error", displacement - pair["displacement"]), ("error_before", pair["displacement"])):
+            distance = left.square().sum(1, keepdim=True).sqrt()
+            found[name] = float((distance * weight).sum() / weight.sum().clamp(min=1e-6))
+    elif "fixed_labels" in pair:
+        moved = _warped(pair["moving_labels"], displacement)
+        found["dice"] = mean_dice(pair["fixed_labels"], moved, pair["moving_labels"])
+        found["dice_before"] = mean_dice(pair["fixed_labels"], pair["moving_labels"], pair["moving_labels"])
+    return found
+
+
+def mean_dice(fixed: Tensor, warped: Tensor, moving: Tensor) -> float:
+    """Over the labels above 0 in both ``fixed`` and the unwarped ``moving``; not-a-number if there are none."""
+    most = int(torch.stack([fixed.max(), warped.max(), moving.max()]).max()) + 1
+    a, b, c = (torch.bincount(labels.flatten(), minlength=most) for labels in (fixed, warped, moving))
+    both = torch.bincount(fixed[fixed == warped], minlength=most)
+    shared = (a > 0) & (c > 0)
+    shared[0] = False
+    scores = 2.0 * both[shared] / (a + b)[shared]
+    return float(scores.mean()) if len(scores) else float(np.nan)
