@@ -44,7 +44,8 @@ def test_help_is_quick_and_needs_no_torch():
         "result = CliRunner().invoke(regnet.cli.app, ['register', '--help'])\n"
         "assert result.exit_code == 0 and '--fixed-mask' in result.stdout\n"
         "assert CliRunner().invoke(regnet.cli.app, ['models', '--json']).exit_code == 0\n"
-        "loaded = {'torch', 'SimpleITK', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "assert '--num-nodes' in CliRunner().invoke(regnet.cli.app, ['train', '--help']).stdout\n"
+        "loaded = {'torch', 'SimpleITK', 'scipy', 'matplotlib', 'lightning', 'tensorboard'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -53,7 +54,7 @@ def test_help_is_quick_and_needs_no_torch():
 
 def test_help_names_every_command():
     out = run("--help").stdout
-    assert all(name in out for name in ("register", "align", "warp", "evaluate", "models", "demo"))
+    assert all(name in out for name in ("register", "align", "warp", "evaluate", "models", "train", "demo"))
 
 
 def test_version():

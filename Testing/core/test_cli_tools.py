@@ -117,5 +117,13 @@ def test_models_lists_what_is_there(tmp_path, monkeypatch):
     (tmp_path / "avsm" / "brain.safetensors").write_bytes(b"x")
     (tmp_path / "avsm" / "brain.json").write_text(json.dumps({"sha256": "ab" * 32}))
     avsm = json.loads(run("models", "--json").stdout)[0]
-    assert avsm["weights"] == [{"variant": "brain", "sha256": "ab" * 32, "file": "brain.safetensors"}]
+    known = {"variant": "brain", "sha256": "ab" * 32, "file": "brain.safetensors", "bytes": 1}
+    assert avsm["weights"] == [known]
     assert "abab" in run("models").stdout.replace("\n", "")
+    origin = {"version": "0.7", "data": [{"name": "Heads", "licence": "CC0", "count": 30}], "steps": 1500,
+              "minutes": 90.4, "device": "a CPU", "figures": {"dice": 0.61234}}  # fmt: skip
+    (tmp_path / "avsm" / "brain.json").write_text(json.dumps({"sha256": "ab" * 32} | origin))
+    assert json.loads(run("models", "--json").stdout)[0]["weights"] == [known | origin]
+    shown = " ".join(run("models").stdout.split())
+    for text in ("RegNet 0.7", "30 of Heads (CC0)", "1500 steps 90 minutes on a CPU", "dice 0.612"):
+        assert text in shown

@@ -87,12 +87,31 @@ def test_diffeomorphisms_reach_the_stated_displacement_without_folding(shape):
     assert np.abs(second).max() < 1.0
 
 
+def test_the_flow_of_a_velocity_goes_further_than_the_velocity_itself_without_folding():
+    u = deform.random_diffeomorphism((60, 72), 10.0, (9.0, 9.0), seeded(0), batch=6)
+    # The velocity taken for the displacement would have to be shrunk to 7 voxels or so.
+    assert (u.square().sum(1).sqrt().flatten(1).amax(1) > 9.99).sum() >= 5
+    assert determinants(u).min() > 0.04
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_more_than_can_be_done_without_folding_is_shrunk(shape):
     u = deform.random_diffeomorphism(shape, 60.0, (4.0, 6.0), seeded(3), batch=2)
     longest = u.square().sum(1).sqrt().flatten(1).amax(1)
     assert (longest < 50).all() and (longest > 1).all()
     assert determinants(u).min() > 0.04
+
+
+@pytest.mark.parametrize("shape", [(60, 75), (28, 19, 22), (3, 40, 50)])
+@pytest.mark.parametrize("place", [0, 0.48, 1])
+def test_the_least_determinant_is_found_wherever_it_is(shape, place, monkeypatch):
+    monkeypatch.setattr(deform, "SLAB", 1300)
+    generator = np.random.default_rng(0)
+    field = generator.normal(size=(2, len(shape), *shape)) * 0.05
+    where = tuple(round(place * (n - 1)) for n in shape)
+    field[(1, 0, *where)] += 0.8
+    found = deform._least_determinant(torch.from_numpy(field))
+    assert np.allclose(found.numpy(), determinants(torch.from_numpy(field)).min(axis=tuple(range(1, len(shape) + 1))))
 
 
 def test_smoothness_sets_the_scale():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from regnet.errors import InputError
-from regnet.synth.draws import Draws, _hash, spline_matrix
+from regnet.synth.draws import Draws, _hash, spline, spline_matrix
 from scipy import stats
 from scipy.interpolate import BSpline
 
@@ -54,6 +54,17 @@ def test_splines_are_scipys_cubic_ones(n):
     expected = BSpline.design_matrix(np.minimum(place, cells - 1e-9), knots.astype(float), 3).toarray()
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     assert np.abs(found - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_splines_reproduce_straight_lines(shape):
+    cells = [5, 7, 4][: len(shape)]
+    for axis, n in enumerate(shape):
+        # Coefficient k sits at knot k - 1.
+        ramp = torch.arange(cells[axis] + 3).float().sub(1.0).view(-1, *(1,) * (len(shape) - 1 - axis))
+        found = spline(ramp.expand(1, 1, *(m + 3 for m in cells)), shape)
+        expected = torch.linspace(0, cells[axis], n).view(-1, *(1,) * (len(shape) - 1 - axis))
+        assert (found - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -48,7 +48,7 @@ def test_labels_of_one_class_look_alike_and_groups_are_shared():
     labels = torch.arange(9).repeat(2, 8).view(2, 1, 8, 9)
     classes = (0, 1, 1, 2, 2, 3, 4, 5, 6)
     plain = {"texture": 0.0, "jitter": 0.0, "background": 0.0, "classes": classes}
-    many = LabelContrast(ContrastSettings(groups=(40, 40), **plain))(labels, draws(3))[:, 0, 0]
+    many = LabelContrast(ContrastSettings(groups=(40, 40), **(plain | {"jitter": 0.05})))(labels, draws(3))[:, 0, 0]
     assert torch.equal(many[:, 1], many[:, 2]) and torch.equal(many[:, 3], many[:, 4])
     assert len(many[0].unique()) >= 6
     one = LabelContrast(ContrastSettings(groups=(1, 1), **plain))(labels, draws(3))[:, 0, 0]
@@ -207,3 +207,23 @@ def test_schemes_are_consistent():
     assert picture[0, 1] > picture[0, 2] > picture[0, 3] > picture[0, 0] == picture[0, 4] == 0
     with pytest.raises(InputError, match="no label scheme named 'nope'"):
         get_scheme("nope")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_smoothing_before_thinning_has_the_variance_of_the_zoom(shape):
+    d = len(shape)
+    point = torch.zeros(2, 1, *shape)
+    point[(slice(None), 0, *(n // 2 for n in shape))] = 1.0
+    few, many = [[0.7, 1.4, 1.7], [1.3, 1.0, 1.5]], [[2.1, 2.8, 3.0], [2.6, 3.2, 2.4]]
+    for zooms, parts in ((few, 2), (many, 3)):
+        zoom, grid = torch.tensor(zooms)[:, :d], [n // parts + 1 for n in shape]
+        found = artefacts.antialiased(point, zoom, grid)[:, 0].double().numpy()
+        assert np.abs(found.sum(axis=tuple(range(1, d + 1))) - 1).max() < 1e-5
+        for number in range(2):
+            for axis, n in enumerate(shape):
+                line = found[number].sum(axis=tuple(a for a in range(d) if a != axis))
+                variance = (line * (np.arange(n) - n // 2) ** 2).sum()
+                expected = 0.18 * max(float(zoom[number, axis]) ** 2 - 1, 0)
+                assert abs(variance - expected) < 0.03
+    level = artefacts.antialiased(torch.full((2, 1, *shape), 0.3), zoom, shape)
+    assert torch.allclose(level, torch.full_like(level, 0.3), atol=1e-6)

@@ -42,6 +42,19 @@ def test_found_and_loaded(folder):
     assert all(torch.equal(state[name], STATE[name]) for name in STATE)
 
 
+def test_origin_is_told_but_not_in_reports(folder):
+    path = put_weights(folder)
+    record = json.loads(path.with_suffix(".json").read_text())
+    origin = {"version": "0.1.0", "data": [{"name": "Here", "licence": "CC0", "count": 3}], "seed": 5, "steps": 70,
+              "command": "regnet train avsm", "minutes": 2.5, "device": "CPU", "figures": {"dice": 0.6}}  # fmt: skip
+    path.with_suffix(".json").write_text(json.dumps(record | origin | {"colour": "red"}))
+    found = zoo.find_weights("avsm")
+    assert found.tell() == found.describe() | origin | {"bytes": path.stat().st_size}
+    assert found.describe().keys() == {"variant", "sha256", "file"}
+    path.with_suffix(".json").write_text(json.dumps(record | {"steps": "many", "figures": [1], "data": None}))
+    assert zoo.find_weights("avsm").origin == {}
+
+
 def test_missing_is_none(folder):
     put_weights(folder, "brain")
     assert zoo.find_weights("avsm", "abdomen") is None

@@ -58,13 +58,16 @@ def align(
         return Affine(_shift(moving.grid.center() - fixed.grid.center()), fixed.ndim)
     if method == "moments":
         return Affine(_shift(center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask)), fixed.ndim)
+    from .devices import one_thread
+
     problem = AlignmentProblem(fixed, moving, fixed_mask, moving_mask, device=device, seed=seed)
     starts = [
         np.zeros(3),
         moving.grid.center() - fixed.grid.center(),
         center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask),
     ]
-    return Affine(problem.solve(starts, affine=method == "affine", events=events), fixed.ndim)
+    with one_thread():
+        return Affine(problem.solve(starts, affine=method == "affine", events=events), fixed.ndim)
 
 
 def center_of_mass(image: Image, mask: Image | None = None) -> np.ndarray:

@@ -17,7 +17,7 @@ from .events import Events
 from .image import Image, apply_matrix
 from .losses.nmi import normalized_mutual_information
 
-SEARCH_POINTS, LEVEL_POINTS = 3000, (6000, 24000, 60000)
+SEARCH_POINTS, LEVEL_POINTS = 3000, (6000, 18000, 40000)
 LEAST_OVERLAP = 0.2
 FOREGROUND, BACKGROUND_SHARE = 0.02, 0.2
 """Most points go where the fixed image has content; the rest tell where it has none."""
@@ -88,11 +88,11 @@ class AlignmentProblem:
         with torch.no_grad():
             candidates = self._search(coarse, starts, events)
         scale = self.extent / LEVELS_PER_EXTENT[0]
-        poses = self._optimise(coarse, candidates, "rigid", 40, scale, events, 0.15, 0.4)
-        poses = self._optimise(middle, poses[:2], "rigid", 25, scale / 4, events, 0.4, 0.55)[:1]
+        poses = self._optimise(coarse, candidates, "rigid", 28, scale, events, 0.15, 0.4)
+        poses = self._optimise(middle, poses[:2], "rigid", 18, scale / 4, events, 0.4, 0.55)[:1]
         if affine:
-            poses = self._optimise(middle, poses, "affine", 50, scale / 4, events, 0.55, 0.75)
-        poses = self._optimise(fine, poses, "affine" if affine else "rigid", 40, scale / 10, events, 0.75, 1.0)
+            poses = self._optimise(middle, poses, "affine", 36, scale / 4, events, 0.55, 0.75)
+        poses = self._optimise(fine, poses, "affine" if affine else "rigid", 28, scale / 10, events, 0.75, 1.0)
         to_center = np.eye(4)
         to_center[:3, 3] = -self.center
         return poses[0].cpu().numpy() @ to_center

@@ -70,6 +70,9 @@ def register(
     memory: Annotated[float | None, typer.Option(metavar="MB", help="Memory to stay within, in MB.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    report_page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html, the page with the pictures.")
+    ] = True,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -87,6 +90,7 @@ def register(
             folder,
             fixed,
             moving,
+            page=report_page,
             events=events,
             model=model,
             align=align,
@@ -102,7 +106,8 @@ def register(
         print_json({"output": str(output), **report})
     else:
         print_table(f"{moving.name} → {fixed.name}", report_rows(report))
-        typer.echo(f"Written to {output}: {', '.join(work.RESULT_FILES)}")
+        written = [name for name in work.RESULT_FILES if (output / name).is_file()]
+        typer.echo(f"Written to {output}: {', '.join(written)}")
 
 
 @app.command()

@@ -112,12 +112,14 @@ def register_files(
     labels_path: Path | None = None,
     fixed_mask: Path | None = None,
     moving_mask: Path | None = None,
+    page: bool = True,
     events: Events | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Read two images, register them with ``options`` and write the result's files into ``folder``.
 
-    With ``labels_path``, labels on the moving image are carried over to ``labels.nii.gz``.
+    With ``labels_path``, labels on the moving image are carried over to ``labels.nii.gz``. Without ``page`` there is
+    no ``report.html``.
 
     Returns:
         The report, as it was written; its total time includes reading and writing the images.
@@ -150,9 +152,10 @@ def register_files(
     with events.stage("report", 0.97, 1.0):
         from .report import write_report_html, write_report_json
 
-        before = moving.resample(fixed.grid)
-        write_report_html(folder / "report.html", fixed, before, result.warped, result.transform, report, labels)
         write_report_json(report, folder / "report.json")
+        if page:
+            before = moving.resample(fixed.grid)
+            write_report_html(folder / "report.html", fixed, before, result.warped, result.transform, report, labels)
     return report
 
 

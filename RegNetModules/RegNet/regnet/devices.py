@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from .errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -29,6 +32,19 @@ def resolve_device(name: str) -> str:
     if not has[name]:
         raise InputError(f"This machine has no usable {name} device; choose cpu or auto.")
     return name
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For many small operations: to wake a second thread for each of them takes longer than the work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def memory_budget(device: str, asked_mb: float | None) -> float:

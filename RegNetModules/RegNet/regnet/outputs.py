@@ -18,7 +18,8 @@ def staged_folder(target: Path, names: Iterable[str]) -> Iterator[Path]:
     """A hidden folder inside ``target`` whose files move into ``target`` together once the work is done.
 
     If the work fails or is cancelled nothing of it stays, not even folders that were made for it, and files of an
-    earlier run are as they were.
+    earlier run are as they were. Where it succeeds, those of ``names`` that it did not make are removed: they would be
+    an earlier run's and not fit the others.
 
     Raises:
         InputError: ``target`` cannot be made or written, or one of ``names`` in it is a folder.
@@ -37,8 +38,11 @@ def staged_folder(target: Path, names: Iterable[str]) -> Iterator[Path]:
         yield staging
         with uninterrupted():
             try:
-                for file in sorted(staging.iterdir()):
+                made_now = sorted(staging.iterdir())
+                for file in made_now:
                     file.replace(target / file.name)
+                for name in set(names) - {file.name for file in made_now}:
+                    (target / name).unlink(missing_ok=True)
             except OSError as error:
                 raise _cannot_write(target, error) from None
             done = True

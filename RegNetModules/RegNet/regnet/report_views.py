@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from .image import Grid, Image, apply_matrix
 from .transform import Transform
@@ -126,6 +125,8 @@ def grey(image: Image) -> np.ndarray:
 
 def content_mask(picture: np.ndarray) -> np.ndarray:
     """(H, W) bool: where a slice shows something, holes filled; everything if it has no dark background."""
+    from scipy import ndimage
+
     mask = ndimage.binary_fill_holes(ndimage.binary_dilation(picture > 0.1, iterations=2))
     return mask if 0.02 < mask.mean() < 0.98 else np.ones_like(mask)
 

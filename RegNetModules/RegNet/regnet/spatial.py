@@ -62,9 +62,7 @@ def _shares(lattice: Tensor) -> int:
 def _sample_in_parts(image: Tensor, lattice: Tensor, parts: int, mode: str, padding: str) -> Tensor:
     """The points dealt out as a batch; the image is repeated without being copied."""
     points = lattice.reshape(3, parts, -1, 1, 1).movedim(0, -1)
-    found = functional.grid_sample(
-        image.expand(parts, *image.shape[1:]), points, mode, padding, align_corners=True
-    )
+    found = functional.grid_sample(image.expand(parts, *image.shape[1:]), points, mode, padding, align_corners=True)
     return found.transpose(0, 1).reshape(1, image.shape[1], *lattice.shape[2:])
 
 

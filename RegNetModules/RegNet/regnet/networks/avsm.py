@@ -20,7 +20,7 @@ from ..losses.ncc import NCC
 from ..losses.regularity import RegularityWeight, affine_regularity
 from ..losses.symmetry_affine import affine_symmetry
 from ..losses.symmetry_map import map_symmetry
-from ..spatial import resize
+from ..spatial import reduce, resize
 from .avsm_affine import AffineNet, MultiStepAffine
 from .avsm_momentum import MomentumNet, half_shape
 from .blocks import same_pair
@@ -33,13 +33,17 @@ from .vsvf import VSVF
 class AVSMConfig:
     """All that says how an :class:`AVSM` is built; plain values, so that it can be stored beside the weights.
 
-    ``image_shape`` is the grid it works on, 2 or 3 sizes; ``extents`` see :class:`~regnet.networks.vsvf.VSVF`.
+    ``image_shape`` is the grid it works on, 2 or 3 sizes; ``affine_shape`` a coarser one that the affine network sees,
+    None for the same; ``extents`` see :class:`~regnet.networks.vsvf.VSVF`.
     """
 
     image_shape: tuple[int, ...] = (80, 192, 192)
     affine_steps: int = 7
     affine_compose: str = "paper"
     affine_adaptive: bool = False
+    affine_shape: tuple[int, ...] | None = None
+    affine_channels: int = 4
+    affine_last_stride: int = 2
     momentum_steps: int = 2
     momentum_clamp: float | None = None
     momentum_width: int = 16
@@ -49,7 +53,7 @@ class AVSMConfig:
     smoother_pad: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("image_shape", "sigmas", "extents"):
+        for name in ("image_shape", "affine_shape", "sigmas", "extents"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
         if self.momentum_steps < 1 or self.time_steps < 1:
@@ -99,7 +103,12 @@ class AVSM(nn.Module):
         super().__init__()
         self.settings = config = config or AVSMConfig()
         self.dims = config.dims
-        net = AffineNet(config.image_shape, config.affine_adaptive)
+        net = AffineNet(
+            config.affine_shape or config.image_shape,
+            config.affine_adaptive,
+            config.affine_channels,
+            config.affine_last_stride,
+        )
         self.affine = MultiStepAffine(net, config.affine_steps, config.affine_compose)
         self.momentum = MomentumNet(config.dims, config.momentum_clamp, config.momentum_width)
         self.vsvf = VSVF(config.time_steps, config.sigmas, extents=config.extents, pad=config.smoother_pad)
@@ -144,7 +153,7 @@ class AVSM(nn.Module):
             if initial_affine is not None:
                 initial_affine = torch.cat([initial_affine, invert_affine(initial_affine)])
         shape = tuple(fixed.shape[2:])
-        affines = [initial_affine] if initial_affine is not None else self.affine(moving, fixed, affine_steps)
+        affines = [initial_affine] if initial_affine is not None else self._affines(moving, fixed, affine_steps)
         transform = affine_map(affines[-1], shape)
         warped = warp_by_map(moving, transform)
         aux = {"affines": affines, "affine": affines[-1], "affine_warped": warped, "symmetric": symmetric}
@@ -159,6 +168,13 @@ class AVSM(nn.Module):
                 aux[name].append(value)
             aux["warped_steps"].append(warped)
         return {"warped": warped, "transform": transform, "aux": aux}
+
+    def _affines(self, moving: Tensor, fixed: Tensor, steps: int | None) -> list[Tensor]:
+        """Those of all steps, found on the affine network's grid: in [-1, 1] they hold for any."""
+        shape = self.settings.affine_shape
+        if shape is not None:
+            moving, fixed = reduce(moving, shape), reduce(fixed, shape)
+        return self.affine(moving, fixed, steps)
 
     def losses(
         self,

@@ -25,9 +25,13 @@ class AffineNet(nn.Module):
     Args:
         image_shape: size of the images, which fixes the width of the linear layers.
         adaptive: average the last features to the size that ``image_shape`` gives, so that any other size works too.
+        channels, last_stride: of the last convolution, 4 and 2 as published for 80x192x192 voxels. Small images keep
+            more of where things are with more channels and a stride of 1.
     """
 
-    def __init__(self, image_shape: Sequence[int], adaptive: bool = False) -> None:
+    def __init__(
+        self, image_shape: Sequence[int], adaptive: bool = False, channels: int = 4, last_stride: int = 2
+    ) -> None:
         super().__init__()
         dims = check_dims(len(image_shape))
         self.dims, self.image_shape, self.adaptive = dims, tuple(int(n) for n in image_shape), bool(adaptive)
@@ -38,7 +42,7 @@ class AffineNet(nn.Module):
         for inputs, outputs, stride in ((32, 32, 1), (32, 32, 2), (32, 32, 1)):
             layers += [convolution(dims, inputs, outputs, stride), nn.ReLU()]
         layers.append(halving(dims))
-        for inputs, outputs, stride in ((32, 32, 1), (32, 16, 2), (16, 16, 1), (16, 4, 2)):
+        for inputs, outputs, stride in ((32, 32, 1), (32, 16, 2), (16, 16, 1), (16, channels, last_stride)):
             layers += [convolution(dims, inputs, outputs, stride), nn.ReLU()]
         self.features = nn.Sequential(*layers)
         size = self._feature_shape()

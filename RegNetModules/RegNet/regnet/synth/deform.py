@@ -23,6 +23,8 @@ LEAST_DETERMINANT = 0.05
 """What the Jacobian determinant of a random diffeomorphism stays above, everywhere."""
 SCALES = 3
 SQUARINGS = 6
+SLAB = 200_000
+"""Voxels in a slab."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,22 @@ def _unfolded(displacement: Tensor) -> Tensor:
 
 
 def _least_determinant(displacement: Tensor) -> Tensor:
-    """(B,): as by :func:`regnet.spatial.jacobian_determinant`, but in half the time."""
+    """(B,): the least of :func:`regnet.spatial.jacobian_determinant`, in a fraction of its time.
+
+    A CPU works on slabs of the first axis that stay in its cache.
+    """
+    n, voxels = displacement.shape[2], math.prod(displacement.shape[2:])
+    rows = n if displacement.device.type != "cpu" else max(1, n * SLAB // voxels)
+    least = []
+    for start in range(0, n, rows):
+        first, last = max(start - 1, 0), min(start + rows + 1, n)
+        determinant = _determinant(displacement[:, :, first:last])
+        least.append(determinant[:, start - first : start - first + rows].flatten(1).amin(dim=1))
+    return torch.stack(least).amin(dim=0)
+
+
+def _determinant(displacement: Tensor) -> Tensor:
+    """(B, *s)."""
     d = displacement.shape[1]
     columns = [_twice_derivative(displacement, axis) for axis in range(d)]
     for axis, column in enumerate(columns):
@@ -169,13 +186,13 @@ def _least_determinant(displacement: Tensor) -> Tensor:
         determinant = a * (f * j).addcmul_(g, i, value=-1)
         determinant.addcmul_(b, (g * h).addcmul_(e, j, value=-1))
         determinant.addcmul_(c, (e * i).addcmul_(f, h, value=-1))
-    return determinant.flatten(1).amin(dim=1) / 2**d
+    return determinant / 2**d
 
 
 def _twice_derivative(displacement: Tensor, axis: int) -> Tensor:
     """Of every component along one spatial axis: central differences, one-sided at the ends."""
     axis, n = axis + 2, displacement.shape[axis + 2]
-    result = torch.empty_like(displacement)
+    result = torch.empty(displacement.shape, dtype=displacement.dtype, device=displacement.device)
     if n == 1:
         return result.zero_()
     if n > 2:

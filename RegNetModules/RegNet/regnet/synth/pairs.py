@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import spatial
 from ..errors import InputError
-from .artefacts import STRIP_RADIUS, resolution, scan, strip_mask
+from .artefacts import STRIP_RADIUS, antialiased, scan, strip_mask
 from .contrast import MOST_LABELS, LabelContrast, check_labels
 from .deform import AffineRange
 from .draws import Draws, Randomness
@@ -39,6 +39,11 @@ __all__ = [
 
 Batch = dict[str, Any]
 
+VOLUMES = {"labels", "fixed", "moving", "fixed_labels", "moving_labels"}
+
+TIGHT = 0.4
+"""Looseness of stripping up to which the fluid around the brain goes too."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Stripping:
@@ -54,13 +59,24 @@ class Stripping:
         all_of_it, half = which < both, (which >= both) & (which < both + one)
         return Stripping(all_of_it | (half & side), all_of_it | (half & ~side), looseness)
 
-    def keep(self, brain: Tensor, side: int) -> Tensor | None:
-        """What stays of a side, 0 fixed or 1 moving, whose brain is ``brain`` (B, 1, *s) bool; None if all does."""
-        stripped = (self.fixed, self.moving)[side]
+    def keep(self, brain: Tensor, fluid: Tensor | None, side: int) -> Tensor | None:
+        """What stays of a side, 0 fixed or 1 moving, (B, 1, *s) bool; None if all does.
+
+        Loose stripping leaves the fluid around the brain in its place, tight stripping a smooth border.
+        """
+        stripped, looseness = (self.fixed, self.moving)[side], self.looseness[:, side]
         if not bool(stripped.any()):
             return None
-        mask = strip_mask(brain, self.looseness[:, side], STRIP_RADIUS)
+        mask = strip_mask(brain, looseness, STRIP_RADIUS)
+        if fluid is not None:
+            mask |= fluid & _column(looseness > TIGHT, brain)
         return mask | ~_column(stripped, brain)
+
+    def content(self, brain: Tensor, fluid: Tensor | None, everything: Tensor) -> Tensor:
+        """What either image can show, (B, 1, *s) bool: ``everything`` unless both are stripped."""
+        if fluid is not None:
+            brain = brain | (fluid & _column((self.looseness > TIGHT).any(dim=1), brain))
+        return torch.where(_column(self.fixed & self.moving, brain), brain, everything)
 
     def labels(self, labels: Tensor, brain: Tensor) -> Tensor:
         """Labels without those that are hidden on either side."""
@@ -77,6 +93,14 @@ class Maker:
         self.settings = settings or PairSettings()
         self.contrast = LabelContrast(self.settings.contrast)
         count = max(self.settings.contrast.labels, MOST_LABELS)
+        for name in ("not_brain", "fluid"):
+            for label in getattr(self.settings, name):
+                if not 0 < label < count:
+                    raise InputError(
+                        f"{name} holds {label}, but label ids besides the background's are 1 to {count - 1}."
+                    )
+        self._fluid = torch.zeros(count, dtype=torch.bool)
+        self._fluid[list(self.settings.fluid)] = True
         self._brain = torch.ones(count, dtype=torch.bool)
         self._brain[[0, *self.settings.not_brain]] = False
 
@@ -86,7 +110,7 @@ class Maker:
                 who, wanted = type(self).__name__, " and ".join(self.needs)
                 raise InputError(f"{who} makes pairs from {wanted}; {name} is missing.")
         first = batch[self.needs[0]]
-        for name in self.needs:
+        for name in sorted(VOLUMES & set(batch)):
             if batch[name].shape != first.shape or first.ndim not in (4, 5) or first.shape[1] != 1:
                 raise InputError(
                     f"{type(self).__name__} takes tensors (B, 1, *shape) of one shape in 2D or 3D; {name} is "
@@ -105,14 +129,16 @@ class Maker:
     def is_brain(self, labels: Tensor) -> Tensor:
         return self._brain.to(labels.device)[labels]
 
+    def is_fluid(self, labels: Tensor) -> Tensor | None:
+        return self._fluid.to(labels.device)[labels] if self.settings.fluid else None
+
     def _views(
         self, fixed: Tensor, moving: Tensor, shape: tuple[int, ...], known: bool, strip: Stripping, draws: Draws
     ) -> Views:
-        """Views that hold both label maps' content: the brain where both sides are stripped, else all labels."""
-        both = strip.fixed & strip.moving
+        """Views that hold what the images of both label maps can show."""
 
         def visible(labels: Tensor) -> Tensor:
-            return torch.where(_column(both, labels), self.is_brain(labels), labels > 0)
+            return strip.content(self.is_brain(labels), self.is_fluid(labels), labels > 0)
 
         masks = [content(labels, visible) for labels in ((fixed,) if moving is fixed else (fixed, moving))]
         return draw_views(masks[0], masks[-1], fixed.shape[2:], shape, known, self.settings.views, draws)
@@ -134,7 +160,7 @@ class Maker:
             labels = _nearest(source, points)
             brain = self.is_brain(labels)
             image = self.contrast.paint(labels, looks[side], draws)
-            pair[name] = scan(image, brain, strip.keep(brain, side), settings.artefacts, draws)
+            pair[name] = scan(image, brain, strip.keep(brain, self.is_fluid(labels), side), settings.artefacts, draws)
             pair[f"{name}_labels"] = strip.labels(labels, brain)
         if views.displacement is not None:
             pair["displacement"] = views.displacement
@@ -146,6 +172,8 @@ class Maker:
     ) -> dict:  # fmt: skip
         """A pair of two real images, or of one with itself; ``same`` (B,) bool: of one contrast as they are given."""
         settings = self.settings
+        for one in labels or ():
+            check_labels(one, len(self._brain))
         strip = Stripping.draw(draws, settings.strip if labels else 0.0, settings.strip_one if labels else 0.0)
         views = self._image_views(images, labels, shape, known, strip, draws)
         alike = ~draws.chance(settings.different_contrast)
@@ -154,12 +182,12 @@ class Maker:
         unchanged = alike | ~(curves[0].used | curves[1].used)
         pair: dict[str, Tensor] = {"same_contrast": draws.put(unchanged) & same.to(draws.device)}
         for side, (name, points) in enumerate((("fixed", views.fixed), ("moving", views.moving))):
-            image = spatial.sample(_antialiased(images[side].float(), views.zoom), points)
+            image = spatial.sample(antialiased(images[side].float(), views.zoom, shape), points)
             keep = None
             if labels:
                 drawn = _nearest(labels[side], points)
                 brain = self.is_brain(drawn)
-                keep = strip.keep(brain, side)
+                keep = strip.keep(brain, self.is_fluid(drawn), side)
                 pair[f"{name}_labels"] = strip.labels(drawn, brain)
             pair[name] = augment(image, curves[side], keep, settings.artefacts, draws)
         if views.displacement is not None:
@@ -173,9 +201,11 @@ class Maker:
         """Views that hold what is visible of both images: the brain where both are stripped, else the foreground."""
         seen = [content(image, lambda values: values > FOREGROUND) for image in images]
         if labels:
-            both = _column(strip.fixed & strip.moving, images[0])
-            brains = [content(one, self.is_brain) for one in labels]
-            seen = [torch.where(both, brain, whole) for brain, whole in zip(brains, seen, strict=True)]
+            thin = [content(one, lambda values: values) for one in labels]
+            seen = [
+                strip.content(self.is_brain(one), self.is_fluid(one), whole)
+                for one, whole in zip(thin, seen, strict=True)
+            ]
         return draw_views(seen[0], seen[1], images[0].shape[2:], shape, known, self.settings.views, draws)
 
 
@@ -207,8 +237,6 @@ class RealPair(Maker):
 
     def _make(self, batch: Batch, shape: tuple[int, ...], draws: Draws) -> dict[str, Tensor]:
         labels = [batch[name] for name in ("fixed_labels", "moving_labels") if name in batch]
-        for one in labels:
-            check_labels(one, len(self._brain))
         same = batch.get("same_contrast", torch.ones(draws.batch, dtype=torch.bool))
         images = [batch["fixed"], batch["moving"]]
         return self._from_images(images, labels if len(labels) == 2 else None, shape, False, same, draws)
@@ -261,9 +289,3 @@ def _nearest(labels: Tensor, points: Tensor) -> Tensor:
         index = index * n + line
     found = labels.flatten(1).gather(1, (index * inside).flatten(1).long())
     return (found * inside.flatten(1)).view(labels.shape[0], 1, *points.shape[2:])
-
-
-def _antialiased(image: Tensor, zoom: Tensor) -> Tensor:
-    """Smoothed for a grid that takes every ``zoom``-th voxel, (B, d)."""
-    ones = torch.ones_like(zoom)
-    return resolution(image, 0.42 * (zoom.square() - 1).clamp(min=0).sqrt(), ones, ones)

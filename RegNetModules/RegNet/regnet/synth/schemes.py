@@ -11,12 +11,16 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class Structure:
-    """One row of a scheme: ids that always look alike (left and right), T1 intensity in [0, 1], brain or not."""
+    """One row of a scheme: ids that always look alike (left and right), T1 intensity in [0, 1], brain or not.
+
+    ``fluid`` is what is not brain but stays in images that are stripped with a generous hand.
+    """
 
     name: str
     ids: tuple[int, ...]
     t1: float
     brain: bool = True
+    fluid: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class Scheme:
     def not_brain(self) -> tuple[int, ...]:
         """Ids of the head around the brain: what stripping removes."""
         return tuple(sorted(number for one in self.structures if not one.brain for number in one.ids))
+
+    @property
+    def fluid(self) -> tuple[int, ...]:
+        """Those of them that generous stripping leaves."""
+        return tuple(sorted(number for one in self.structures if one.fluid for number in one.ids))
 
     @property
     def size(self) -> int:
@@ -81,7 +90,7 @@ SYNTHSEG = Scheme(
     "synthseg",
     (
         *_FREESURFER_BRAIN,
-        Structure("fluid around the brain", (24,), 0.14, brain=False),
+        Structure("fluid around the brain", (24,), 0.14, brain=False, fluid=True),
         Structure("bone", (515,), 0.08, brain=False),
         Structure("bone marrow", (516,), 0.5, brain=False),
         Structure("soft tissue", (507,), 0.5, brain=False),

@@ -34,9 +34,10 @@ class PairSettings:
 
     Attributes:
         shape: of the pair's grid; None for the input's own.
-        scheme: what the ids of the label maps mean, a name in :mod:`regnet.synth.schemes`. It gives ``not_brain`` and
-            the contrast's ``classes`` and ``typical`` where these are empty.
+        scheme: what the ids of the label maps mean, a name in :mod:`regnet.synth.schemes`. It gives ``not_brain``,
+            ``fluid`` and the contrast's ``classes`` and ``typical`` where these are empty.
         not_brain: label ids above 0 that stripping removes.
+        fluid: those of them that stay in an image, though not in its labels, when stripping is generous.
         strip, strip_one: how often both images are stripped of what is not brain, and how often only one is.
         different_contrast: how often the two contrasts are drawn independently; else they are the same.
         remap, invert: how often a real image's intensities pass through a random curve, and how many of these curves
@@ -46,6 +47,7 @@ class PairSettings:
     shape: tuple[int, ...] | None = None
     scheme: str = ""
     not_brain: tuple[int, ...] = ()
+    fluid: tuple[int, ...] = ()
     strip: float = 0.5
     strip_one: float = 0.0
     different_contrast: float = 0.5
@@ -62,6 +64,7 @@ class PairSettings:
         scheme: Scheme = get_scheme(self.scheme)
         if not self.not_brain:
             object.__setattr__(self, "not_brain", scheme.not_brain)
+            object.__setattr__(self, "fluid", scheme.fluid)
         if not self.contrast.classes and not self.contrast.typical:
             filled = dataclasses.replace(self.contrast, classes=scheme.classes(), typical=scheme.typical())
             object.__setattr__(self, "contrast", filled)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .draws import Draws, Randomness
+from .draws import Draws, Randomness, spline
 
 
 def random_shapes(
@@ -24,7 +24,7 @@ def random_shapes(
 
     Args:
         count: labels besides the background.
-        spacing: size of the shapes as fractions of the grid's longest axis; one of two fields of these sizes, mixed.
+        spacing: sizes of the shapes as fractions of the grid's longest axis: noise of both is mixed at random.
         rim: the background lies outside a random blob that stays this fraction of each axis away from the border,
             about; 0 fills the grid with shapes.
     """
@@ -33,9 +33,10 @@ def random_shapes(
     draws = generator if isinstance(generator, Draws) else Draws(generator, batch, device)
     dims, extent = len(shape), max(shape)
     mix = draws.put(draws.uniform(0.0, 1.0), dims)
-    fields = draws.smooth_noise(shape, spacing[0] * extent, count) * mix
-    fields += draws.smooth_noise(shape, spacing[1] * extent, count) * (1 - mix)
-    labels = fields.argmax(dim=1, keepdim=True) + 1
+    lattice = [max(1, round((n - 1) / (spacing[0] * extent))) + 3 for n in shape]
+    fine = draws.white_noise(lattice, count) * mix
+    coarse = draws.smooth_noise(lattice, spacing[1] / spacing[0], count) * (0.6 * (1 - mix))
+    labels = spline(fine + coarse, shape).argmax(dim=1, keepdim=True) + 1
     if rim <= 0:
         return labels
     # A rounded box: 0 in the middle of the grid, 1 at ``rim`` from its faces, raised and lowered by smooth noise.

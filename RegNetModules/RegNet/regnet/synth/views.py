@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from .. import spatial
+from ..errors import InputError
 from .deform import AffineRange, random_affine, random_diffeomorphism, transform_points, voxel_affine
 from .draws import Draws
 
+CONTENT_VOXELS = 48
+"""Content is found in volumes thinned to this many voxels per axis,"""
 CONTENT_POINTS = 32
 BEYOND = 0.15
-"""Content is looked for on a lattice of so many points per axis, reaching beyond the input by this fraction of it."""
+"""read on a lattice of so many points per axis, which reaches beyond the input by this fraction of it."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def content(labels_or_image: Tensor, is_content: Callable[[Tensor], Tensor]) -> 
     """``is_content`` of a thinned volume (B, 1, *s) whose corners are about the volume's own."""
     index = []
     for axis, n in enumerate(labels_or_image.shape[2:], start=3):
-        line = torch.linspace(0, n - 1, min(n, 2 * CONTENT_POINTS), device=labels_or_image.device)
+        line = torch.linspace(0, n - 1, min(n, CONTENT_VOXELS), device=labels_or_image.device)
         index.append(line.round().long().view(-1, *(1,) * (labels_or_image.ndim - axis)))
     return is_content(labels_or_image[(slice(None), slice(None), *index)])
 
@@ -112,6 +115,8 @@ def _pose(size: Sequence[int], settings: ViewSettings, draws: Draws) -> Tensor:
     turned = draws.uniform(0.0, 1.0, d) < 0.5
     signs = torch.ones(draws.batch, d)
     for axis in settings.flips:
+        if not 0 <= axis < d:
+            raise InputError(f"A volume of {d} axes has no axis {axis} to mirror; flips may hold 0 to {d - 1}.")
         signs[:, axis] = 1.0 - 2.0 * turned[:, axis].float()
     mirror = torch.diag_embed(torch.cat([signs, torch.ones(draws.batch, 1)], dim=1))
     mirror[:, :d, d] = (1 - signs) / 2 * (torch.tensor([float(n) for n in size]) - 1)

@@ -102,8 +102,12 @@ class Lines(pl.Callback):
         self.path, self.quiet = folder / "progress.jsonl", quiet
         self.started = time.monotonic()
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: Training) -> None:
         self.started = time.monotonic()
+        if trainer.is_global_zero and self.path.exists():
+            # What a killed run noted of epochs that are now done again.
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            self.path.write_text("".join(lines[: trainer.current_epoch]), encoding="utf-8")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Training) -> None:
         if not trainer.is_global_zero:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..errors import InputError
 
@@ -16,6 +16,12 @@ class Strict(BaseModel):
     """Base of all parts: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _grid(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) not in (2, 3) or min(shape) < 8:
+        raise ValueError(f"must be 2 or 3 sizes of at least 8 voxels, not {list(shape)}")
+    return shape
 
 
 class Source(Strict):
@@ -37,6 +43,7 @@ class Stage(Strict):
     ``steps`` are optimiser steps of ``batch * accumulate`` pairs on each device. The learning rate rises over
     ``warmup`` steps to ``lr`` and falls by half a cosine to ``lr * final_lr``. ``options`` are the model's own.
     ``validation_affine`` is the range of random affine misalignment of the validation pairs, or None for none.
+    ``shape`` is the grid of this stage's pairs, None for the network's: coarse ones learn the most in a given time.
     """
 
     name: str
@@ -50,6 +57,12 @@ class Stage(Strict):
     sources: tuple[Source, ...] = Field(min_length=1)
     options: dict[str, Any] = {}
     validation_affine: dict[str, float] | None = None
+    shape: tuple[int, ...] | None = None
+
+    @field_validator("shape")
+    @classmethod
+    def _shape_is_2d_or_3d(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if value is None else _grid(value)
 
 
 class Data(Strict):
@@ -105,9 +118,18 @@ class TrainConfig(Strict):
     @field_validator("shape")
     @classmethod
     def _shape_is_2d_or_3d(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(value) not in (2, 3) or min(value) < 8:
-            raise ValueError(f"must be 2 or 3 sizes of at least 8 voxels, not {list(value)}")
-        return value
+        return _grid(value)
+
+    @model_validator(mode="after")
+    def _one_dimension(self) -> TrainConfig:
+        for number, stage in enumerate(self.stages):
+            if len(self.shape_of(number)) != len(self.shape):
+                raise ValueError(f"stage {stage.name!r} has a grid of another dimension than the network")
+        return self
+
+    def shape_of(self, stage: int) -> tuple[int, ...]:
+        """The grid of a stage's pairs."""
+        return self.stages[stage].shape or self.shape
 
     def fingerprint(self) -> str:
         """Equal for configurations under which a run may go on; changes with anything that decides the result."""
@@ -162,7 +184,10 @@ def _sentence(error: ValidationError, what: str) -> str:
         return f"{what} has an unknown key {where!r}; check its spelling."
     if first["type"] == "missing":
         return f"{what} lacks the key {where!r}."
-    return f"{what}: {where!r} is {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}."
+    reason = first["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"{what} does not fit together: {reason}."
+    return f"{what}: {where!r} is {first['input']!r}; {reason[0].lower()}{reason[1:]}."
 
 
 def _apply(values: dict[str, Any], change: str) -> None:

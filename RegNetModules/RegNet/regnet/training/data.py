@@ -140,7 +140,10 @@ class Draws:
 
     def __init__(self, config: TrainConfig, subjects: Sequence[Prepared]) -> None:
         self.config = config
-        self.stages = [[SampleSource(source, config.shape, subjects) for source in s.sources] for s in config.stages]
+        self.stages = [
+            [SampleSource(source, config.shape_of(number), subjects) for source in stage.sources]
+            for number, stage in enumerate(config.stages)
+        ]
 
     def random(self, stage: int, number: int, *more: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, stage, number, *more])

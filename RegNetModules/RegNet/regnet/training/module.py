@@ -45,13 +45,13 @@ class Training(pl.LightningModule):
         self.schedule, self.overfit = Schedule(config), overfit
         self.options = [recipe.options(stage) for stage in config.stages]
         self.network = recipe.build()
+        if config.channels_last:
+            layout = torch.channels_last if len(config.shape) == 2 else torch.channels_last_3d
+            self.network.to(memory_format=layout)
         self.average = None
         if config.average:
             self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.average))
             self.average.requires_grad_(False)
-        if config.channels_last:
-            layout = torch.channels_last if len(config.shape) == 2 else torch.channels_last_3d
-            self.network.to(memory_format=layout)
         for network in self._networks():
             in_low_precision(network, recipe.parts, precision)
         self.skipped = 0
@@ -114,6 +114,7 @@ class Training(pl.LightningModule):
             if self.place.step == 0:
                 # The moments of another loss would only mislead.
                 optimizer.state.clear()
+                self.logged = set()
             self._freeze(self.place)
             for group in optimizer.param_groups:
                 group["lr"] = self.schedule.rate(self.place)
@@ -135,7 +136,7 @@ class Training(pl.LightningModule):
         terms = self.recipe.losses(self.network, batch, self.options[self.place.stage], self.place)
         size = len(batch["fixed"])
         shown = {f"loss/{name}": value.detach() for name, value in terms.items()}
-        self.logged = {*shown, "gradient", "rate"}
+        self.logged |= {*shown, "gradient", "rate"}
         self.log_dict(shown, on_step=False, on_epoch=True, batch_size=size)
         self.log("loss", terms["total"].detach(), prog_bar=True, logger=False, batch_size=size)
         return terms["total"]

@@ -19,7 +19,7 @@ import torch
 from ..errors import Cancelled, InputError, ModelError
 from ..models import get_recipe
 from .checkpoints import BEST, LAST, best_checkpoint, facts_of, load_checkpoint
-from .config import TrainConfig
+from .config import TrainConfig, make_config
 from .manifest import Subject, provenance, read_manifest
 from .prepare import Prepared, prepare
 
@@ -189,8 +189,8 @@ def _resumed(last: Path, config: TrainConfig, resume: bool | None) -> Path | Non
             shutil.rmtree(last.with_name("tensorboard"), ignore_errors=True)
         last.parent.mkdir(parents=True, exist_ok=True)
         return None
-    facts = facts_of(load_checkpoint(last), last)
-    if facts["fingerprint"] != config.fingerprint():
+    begun = make_config(facts_of(load_checkpoint(last), last)["config"])
+    if begun.fingerprint() != config.fingerprint():
         raise InputError(
             f"The run in {str(last.parent)!r} was begun with another configuration; go on with that one, choose "
             "another --out, or start afresh with --fresh."
@@ -199,8 +199,9 @@ def _resumed(last: Path, config: TrainConfig, resume: bool | None) -> Path | Non
 
 
 def _is_first_process() -> bool:
-    """Lightning starts the other processes of a machine with their rank in the environment."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    """Whoever starts the other processes, Lightning or a cluster, gives them their rank in the environment."""
+    names = ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in names)
 
 
 def _say(text: str) -> None:
@@ -212,7 +213,6 @@ def _facts(config: TrainConfig, where: Where, command: str, device: str, count: 
     name = torch.cuda.get_device_name() if device == "cuda" else f"{_processor()}, {torch.get_num_threads()} threads"
     used = [subject for subject in subjects_of(config, where) if subject.split == "train"]
     return {
-        "fingerprint": config.fingerprint(),
         "config": json.loads(config.model_dump_json()),
         "command": command,
         "device": name if count == 1 else f"{count} x {name}",

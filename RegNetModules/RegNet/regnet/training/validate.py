@@ -62,7 +62,7 @@ class ValidationSet:
         fixed, moving = self.pairs[item["pair"]]
         sample = real_pair(fixed, moving, random, int(random.integers(2**62)))
         ranges = self.config.stages[stage].validation_affine
-        return real_validation_pair(sample, self.config.shape, item["strip"], ranges, device)
+        return real_validation_pair(sample, self.config.shape_of(stage), item["strip"], ranges, device)
 
     def score(self, figures: dict[str, float]) -> float:
         """Of which the best checkpoint has the most: Dice, or less the end-point error where nothing has labels."""
