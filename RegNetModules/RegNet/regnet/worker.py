@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from . import protocol
 from ._version import __version__
+from .allocator import keep_freed_memory, release_freed_memory
 from .errors import Cancelled, RegNetError
 from .events import Event, Events, Message, Progress
 
@@ -82,6 +83,7 @@ class Worker:
 
         from . import worker_files  # noqa: F401  loaded here so that the first result does not wait for it
 
+        keep_freed_memory()
         threads = thread_count()
         torch.set_num_threads(threads)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
@@ -143,6 +145,7 @@ class Worker:
             event: protocol.Event = protocol.DoneEvent(id=job.id, result=self._register(job, flag))
         except Exception as error:
             event = failure(job.id, error)
+        release_freed_memory()
         self.cancelled.pop(job.id, None)
         self.send(event)
 

@@ -47,6 +47,8 @@ class AVSMConfig:
     momentum_steps: int = 2
     momentum_clamp: float | None = None
     momentum_width: int = 16
+    momentum_scale: float = 1.0
+    momentum_guided: bool = False
     time_steps: int = 10
     sigmas: tuple[float, ...] = PAPER_SIGMAS
     extents: tuple[float, ...] | None = None
@@ -110,7 +112,9 @@ class AVSM(nn.Module):
             config.affine_last_stride,
         )
         self.affine = MultiStepAffine(net, config.affine_steps, config.affine_compose)
-        self.momentum = MomentumNet(config.dims, config.momentum_clamp, config.momentum_width)
+        self.momentum = MomentumNet(
+            config.dims, config.momentum_clamp, config.momentum_width, config.momentum_scale, config.momentum_guided
+        )
         self.vsvf = VSVF(config.time_steps, config.sigmas, extents=config.extents, pad=config.smoother_pad)
 
     def config(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ModelError
-from .blocks import adaptive_pool, check_dims, convolution, halving, same_pair
+from .blocks import adaptive_pool, check_dims, convolution, halving, keep_variance, same_pair
 from .maps import affine_map, compose_affine, identity_affine, warp_by_map
 
 COMPOSITIONS = ("paper", "target")
@@ -48,6 +48,7 @@ class AffineNet(nn.Module):
         size = self._feature_shape()
         self.pool = adaptive_pool(dims, size[1:]) if adaptive else nn.Identity()
         self.head = nn.Sequential(nn.Linear(size.numel(), 32), nn.ReLU(), nn.Linear(32, dims * (dims + 1)))
+        keep_variance(self)
         with torch.no_grad():
             self.head[-1].weight.zero_()
             self.head[-1].bias.copy_(torch.eye(dims, dims + 1).flatten())

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .blocks import check_dims, convolution, doubling, pad_to_multiple, same_pair
+from ..spatial import reduce
+from .blocks import check_dims, convolution, doubling, keep_variance, pad_to_multiple, same_pair
+from .guidance import matching_force
 
 SLOPE = 0.01
 """Of the decoder's leaky rectifier."""
@@ -54,16 +56,25 @@ class MomentumNet(nn.Module):
         dims: 2 or 3.
         clamp: largest absolute momentum, or None for no limit.
         width: channels at full resolution, 16 as published; all other levels scale with it.
+        scale: factor of the momentum. The features are of size 1, so a step of the optimiser moves the last layer's
+            output by about a tenth; momenta that matter in the unit cube are that large, and a factor below 1 makes
+            the first steps small.
+        guided: also take a force field (see :mod:`.guidance`), as input and, at half resolution, before the last layer:
+            the network then learns to shape a force that points the right way, which takes far fewer examples than to
+            learn matching itself.
     """
 
     MULTIPLE = 16
 
-    def __init__(self, dims: int = 3, clamp: float | None = None, width: int = 16) -> None:
+    def __init__(
+        self, dims: int = 3, clamp: float | None = None, width: int = 16, scale: float = 1.0, guided: bool = False
+    ) -> None:
         super().__init__()
         if width < 1:
             raise ModelError(f"The momentum network's width is {width}; it must be 1 or more.")
-        self.dims, self.clamp = check_dims(dims), clamp
-        self.first = convolution(dims, 2, width)
+        self.dims, self.clamp, self.scale, self.guided = check_dims(dims), clamp, float(scale), bool(guided)
+        extra = dims if guided else 0
+        self.first = convolution(dims, 2 + extra, width)
         self.down_half = _Encoder(dims, width, 2 * width, 2, from_first=True)
         self.down_quarter = _Encoder(dims, 2 * width, 4 * width, 2)
         self.down_eighth = _Encoder(dims, 4 * width, 8 * width, 2)
@@ -72,20 +83,33 @@ class MomentumNet(nn.Module):
         self.up_quarter = _Decoder(dims, 8 * width, 4 * width, 4 * width, 2 * width)
         self.up_half = doubling(dims, 2 * width, 2 * width)
         self.merge = convolution(dims, 4 * width, width)
-        self.last = convolution(dims, width, dims)
+        self.last = convolution(dims, width + extra, dims)
+        keep_variance(self)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, warped: Tensor, fixed: Tensor) -> Tensor:
         same_pair(warped, fixed, self.dims)
-        pair = pad_to_multiple(torch.cat([warped, fixed], dim=1), self.MULTIPLE)
+        pair = torch.cat([warped, fixed], dim=1)
+        if self.guided:
+            pair = torch.cat([pair, matching_force(warped.detach(), fixed)], dim=1)
+        pair = pad_to_multiple(pair, self.MULTIPLE)
+        alone = len(pair) == 1 and pair.device.type == "cpu" and not torch.is_grad_enabled()
+        if alone:
+            # PyTorch gives small volumes to its fast convolutions in batches only: two take half as long as one.
+            pair = pair.expand(2, *pair.shape[1:])
         half = self.down_half(self.first(pair).relu())
         quarter = self.down_quarter(half)
         eighth = self.down_eighth(quarter)
         features = self.up_eighth(self.down_sixteenth(eighth), eighth)
         features = self.up_quarter(features, quarter)
         features = torch.cat([_leaky(self.up_half(features)), half], dim=1)
-        momentum = self.last(self.merge(features))
+        features = self.merge(features)
+        if self.guided:
+            force = reduce(pair[:, 2:], features.shape[2:])
+            features = torch.cat([features, force], dim=1)
+        momentum = self.last(features) * self.scale
+        momentum = momentum[:1] if alone else momentum
         for axis, n in enumerate(fixed.shape[2:]):
             momentum = momentum.narrow(axis + 2, 0, (n + 1) // 2)
         return momentum if self.clamp is None else momentum.clamp(-self.clamp, self.clamp)

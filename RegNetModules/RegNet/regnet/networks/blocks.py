@@ -39,6 +39,23 @@ def adaptive_pool(dims: int, size: Sequence[int]) -> nn.Module:
     return _ADAPTIVE_POOLS[dims](tuple(size))
 
 
+def keep_variance(network: nn.Module) -> None:
+    """Initialise for rectifiers (He et al., ICCV 2015): features vary as much after many layers as before.
+
+    With PyTorch's own start a plain network of eight layers hardly sees its input, and takes thousands of steps to.
+    """
+    for layer in network.modules():
+        if isinstance(layer, (*_CONVOLUTIONS.values(), nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif isinstance(layer, tuple(_DECONVOLUTIONS.values())):
+            # Of side and stride 2: each output voxel has one tap for each input channel.
+            nn.init.normal_(layer.weight, std=(2.0 / layer.in_channels) ** 0.5)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Zeros after the last voxel of each axis until every size is a multiple; the voxels there are keep their index."""
     missing = [-n % multiple for n in image.shape[2:]]
