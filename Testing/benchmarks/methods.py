@@ -19,7 +19,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 
 DESCRIPTIONS = {
     "identity": "no registration",
-    "regnet": "`regnet register`, defaults",
+    "regnet": "`regnet register --no-report`, defaults",
     "regnet-affine": "RegNet's initial alignment alone",
     "greedy-ncc2": "greedy, affine then deformable, NCC 2x2x2, `-n 100x50x10`",
     "greedy-ncc4": "the same with NCC 4x4x4",

@@ -17,7 +17,7 @@ from .events import Events
 from .image import Image, apply_matrix
 from .losses.nmi import normalized_mutual_information
 
-SEARCH_POINTS, LEVEL_POINTS = 3000, (6000, 18000, 40000)
+SEARCH_POINTS, LEVEL_POINTS = 3000, (5000, 15000, 30000)
 LEAST_OVERLAP = 0.2
 FOREGROUND, BACKGROUND_SHARE = 0.02, 0.2
 """Most points go where the fixed image has content; the rest tell where it has none."""

@@ -13,7 +13,7 @@ import typer
 
 from ._version import __version__
 from .allocator import keep_freed_memory
-from .cli_console import guarded, print_json, print_table, progress, report_rows
+from .cli_console import guarded, leave, print_json, print_table, progress, report_rows
 from .cli_train import train
 
 app = typer.Typer(
@@ -258,7 +258,12 @@ def main() -> None:
     # Before torch loads: threads that wait by spinning make a busy machine many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
-    app(prog_name="regnet")
+    code: int | str | None = 0
+    try:
+        app(prog_name="regnet")
+    except SystemExit as end:
+        code = end.code
+    leave(code)
 
 
 if __name__ == "__main__":

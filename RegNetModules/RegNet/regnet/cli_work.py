@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -135,13 +136,19 @@ def register_files(
         fixed, moving, fixed_mask=masks[0], moving_mask=masks[1], events=_share(events, 0.04, 0.92), **options
     )
     with events.stage("write", 0.92, 0.97):
-        result.transform.write(folder / "transform.h5")
-        write_image(result.warped, folder / "warped.nii.gz")
+        files: list[Callable[[], None]] = [
+            lambda: result.transform.write(folder / "transform.h5"),
+            lambda: write_image(result.warped, folder / "warped.nii.gz"),
+        ]
         if result.fused is not None:
-            write_image(result.fused, folder / "fused.nii.gz")
+            files.append(lambda: write_image(result.fused, folder / "fused.nii.gz"))
         if labels is not None:
             labels = labels.resample(fixed.grid, result.transform, labels=True)
-            write_image(labels, folder / "labels.nii.gz")
+            files.append(lambda: write_image(labels, folder / "labels.nii.gz"))
+        # Compressing keeps one core busy, so several files at a time.
+        with ThreadPoolExecutor() as pool:
+            for written in [pool.submit(write) for write in files]:
+                written.result()
     report = {
         "fixed": fixed_path.name,
         "moving": moving_path.name,

@@ -18,9 +18,13 @@ def matching_force(warped: Tensor, fixed: Tensor) -> Tensor:
     The exact gradient of :class:`~regnet.losses.local_correlation.LocalCorrelation`, blind to the sign of contrast;
     of root mean square 1 in every pair.
     """
-    parts = []
-    for one, other in zip(warped.split(1), fixed.split(1), strict=True):
-        _, by_intensity = LocalCorrelation(other, RADIUS).value_and_gradient(one)
-        force = gradient(one) * by_intensity
-        parts.append(force / force.square().mean().sqrt().clamp(min=1e-12))
-    return torch.cat(parts)
+    # Differences of means of squares: half precision would leave nothing of them.
+    with torch.autocast(warped.device.type, enabled=False):
+        pairs = zip(warped.float().split(1), fixed.float().split(1), strict=True)
+        return torch.cat([_force(one, other) for one, other in pairs])
+
+
+def _force(warped: Tensor, fixed: Tensor) -> Tensor:
+    _, by_intensity = LocalCorrelation(fixed, RADIUS).value_and_gradient(warped)
+    force = gradient(warped) * by_intensity
+    return force / force.square().mean().sqrt().clamp(min=1e-12)
