@@ -7,7 +7,7 @@ import torch
 from regnet import spatial
 from regnet.losses.local_correlation import LocalCorrelation
 from regnet.networks.avsm_momentum import MomentumNet
-from regnet.networks.guidance import matching_force
+from regnet.networks.guidance import LIMIT, matching_force
 from torch import nn
 
 SHAPES = {2: (40, 33), 3: (24, 33, 28)}
@@ -28,7 +28,8 @@ def test_a_step_along_the_force_makes_the_images_more_alike(dims):
     warped = spatial.warp(fixed, shift, padding="border")
     force = matching_force(warped, fixed)
     assert force.shape == (1, dims, *shape)
-    assert float(force.square().mean()) == pytest.approx(1.0, rel=1e-4)
+    assert 0.1 < float(force.square().mean().sqrt()) < 3.0 and float(force.abs().max()) <= LIMIT
+    assert float(matching_force(fixed, fixed).abs().max()) < 0.05 * float(force.abs().max())
     inner = (slice(None), slice(None), *(slice(5, -5),) * dims)
     along = force[inner][:, dims - 1].mean()
     others = force[inner][:, : dims - 1].mean(dim=tuple(range(2, dims + 2))).abs().max()

@@ -41,10 +41,10 @@ def test_two_processes_are_one(tmp_path):
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     one, two = gradients(tmp_path / "one"), gradients(tmp_path / "two")
-    largest = max(float(gradient.abs().max()) for gradient in one)
-    assert len(one) == len(two) and largest > 0
-    for first, second in zip(one, two, strict=True):
-        torch.testing.assert_close(first, second, rtol=0, atol=1e-6 * max(largest, 1.0))
+    assert [gradient.shape for gradient in one] == [gradient.shape for gradient in two]
+    one, two = (torch.cat([gradient.flatten() for gradient in run]) for run in (one, two))
+    # Of single precision sums over batches that are cut in another way.
+    assert one.norm() > 0.1 and float((one - two).norm() / one.norm()) < 2e-6
     # All processes share the validation pairs, and the figures are those of all.
     figures = [checkpoint(tmp_path / run / LAST)["callbacks"]["Checkpoints"]["figures"] for run in ("one", "two")]
     assert figures[0].keys() == figures[1].keys()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from regnet import zoo
 from regnet.errors import InputError, ModelError
-from regnet.models.avsm_network import predict_map
+from regnet.models.avsm_network import Prediction
 from regnet.training.checkpoints import BEST, LAST, best_checkpoint, load_checkpoint
 from regnet.training.config import read_config
 from regnet.training.export import export
@@ -126,7 +126,8 @@ def test_exported_weights_are_the_trained_ones(unbroken, tmp_path, monkeypatch):
     class Steps:
         affine_steps, momentum_steps = 2, 1
 
-    assert predict_map(Pair, Steps, state, record.config).shape == (1, 2, 24, 32)
+    prediction = Prediction(Pair, state, record.config)
+    assert prediction.map(Steps).shape == (1, 2, 24, 32) and prediction.affine(Steps).shape == (2, 3)
     whole = export(unbroken / LAST, tmp_path / "whole", half=False)
     assert zoo.find_weights("avsm") is not None and whole.stat().st_size > 1.9 * path.stat().st_size
 

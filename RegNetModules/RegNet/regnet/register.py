@@ -174,7 +174,8 @@ class _Job:
             if self.align in ("centres", "moments", "rigid"):
                 # The model's own affine part; after "affine" it has been found, and "none" asks to leave it out.
                 with self.events.stage("affine", 0.0, 0.2):
-                    alignment = Affine(self.module.improve_affine(pair, self.events), self.fixed.ndim).then(alignment)
+                    matrix = self.module.improve_affine(pair, self.parameters, self.state, self.config, self.events)
+                    alignment = Affine(matrix, self.fixed.ndim).then(alignment)
                 pair = self._pair(alignment)
             with self.events.stage("field", 0.2, 1.0):
                 displacement = self.module.predict(pair, self.parameters, self.state, self.config, self.events)

@@ -81,11 +81,25 @@ class Parameters(ParametersBase):
     )
 
 
-def improve_affine(pair: Pair, events: Events) -> Any:
-    """A 4x4 world matrix to apply before the present alignment."""
+def improve_affine(
+    pair: Pair,
+    parameters: Parameters,
+    state: dict[str, Tensor] | None,
+    config: dict[str, Any] | None,
+    events: Events,
+) -> Any:
+    """A 4x4 world matrix to apply before the present alignment.
+
+    With weights the affine network's transform is where the optimisation starts, if it brings the images closer.
+    """
     from .avsm_optimise import improve_affine as improve
 
-    return improve(pair, events)
+    start = None
+    if state is not None:
+        from .avsm_network import Prediction
+
+        start = Prediction(pair, state, config or {}).affine(parameters)
+    return improve(pair, events, start)
 
 
 def predict(
@@ -97,14 +111,15 @@ def predict(
 ) -> Tensor:
     """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners.
 
-    With weights (``state`` and the ``config`` they were trained with) the networks' map is where the optimisation of
-    the momentum starts; without, it starts from the identity.
+    With weights (``state`` and the ``config`` they were trained with) it is the networks'; without, the momentum is
+    optimised on the pair.
     """
+    from ..networks.maps import map_to_displacement
+
+    if state is not None:
+        from .avsm_network import Prediction
+
+        return map_to_displacement(Prediction(pair, state, config or {}).map(parameters))
     from .avsm_optimise import optimise
 
-    start = None
-    if state is not None:
-        from .avsm_network import predict_map
-
-        start = predict_map(pair, parameters, state, config or {})
-    return optimise(pair, parameters, events, start)
+    return optimise(pair, parameters, events)

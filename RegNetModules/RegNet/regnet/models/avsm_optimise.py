@@ -33,8 +33,10 @@ GAIN = 2e-3
 Force = Callable[[Tensor], tuple[float, Tensor]]
 
 
-def improve_affine(pair: Pair, events: Events) -> np.ndarray:
+def improve_affine(pair: Pair, events: Events, start: Tensor | None = None) -> np.ndarray:
     """The world matrix that, applied before the present alignment, raises the local correlation most, 4x4.
+
+    ``start`` is a transform ``[A | b]`` (d, d + 1) in coordinates [-1, 1] to begin with, where it is better than none.
 
     The gradient is that of the composed map ``T o (id + B)``: moments of the force over the grid. Adam takes steps in
     voxels at the grid's rim, so all twelve entries are of one size.
@@ -46,12 +48,19 @@ def improve_affine(pair: Pair, events: Events) -> np.ndarray:
     middle = torch.tensor([(n - 1) / 2 for n in level.shape]).view(1, d, *(1,) * d).to(lattice)
     reach = float(middle.max())
     rim = torch.cat([(lattice - middle) / reach, torch.ones_like(lattice[:, :1])], dim=1).flatten(2)[0]
-    matrix = torch.eye(d + 1, dtype=torch.float64)
+
+    def warped_by(matrix: Tensor) -> Tensor:
+        position = (matrix.to(lattice) @ rim)[:d].view_as(lattice) * reach + middle
+        return spatial.sample(level.moving, position, padding="border")
+
+    starts = [torch.eye(d + 1, dtype=torch.float64)]
+    if start is not None:
+        starts.append(_at_rim(start, middle.flatten() / reach))
+    matrix = max(starts, key=lambda candidate: similarity.value(warped_by(candidate)))
     best, best_value = matrix.clone(), -1.0
     adam = Adam(torch.zeros(d, d + 1))
     for number in range(AFFINE_ITERATIONS):
-        position = (matrix.to(lattice) @ rim)[:d].view_as(lattice) * reach + middle
-        warped = spatial.sample(level.moving, position, padding="border")
+        warped = warped_by(matrix)
         value, force = similarity.value_and_gradient(warped)
         if value > best_value:
             best, best_value = matrix.clone(), value
@@ -62,6 +71,15 @@ def improve_affine(pair: Pair, events: Events) -> np.ndarray:
         matrix = matrix @ torch.linalg.matrix_exp(change)
         events.progress((number + 1) / AFFINE_ITERATIONS, f"similarity {value:.4f}")
     return _to_world(best.numpy(), level.grid, reach, d)
+
+
+def _at_rim(affine: Tensor, extents: Tensor) -> Tensor:
+    """``[A | b]`` in [-1, 1] as a homogeneous matrix where each axis reaches as far as ``extents`` says."""
+    d = len(affine)
+    matrix = torch.eye(d + 1, dtype=torch.float64)
+    matrix[:d] = affine.double().cpu()
+    scale = torch.diag(torch.cat([extents.double().cpu(), torch.ones(1, dtype=torch.float64)]))
+    return scale @ matrix @ torch.linalg.inv(scale)
 
 
 def _to_world(rim_matrix: np.ndarray, grid: Grid, reach: float, d: int) -> np.ndarray:
@@ -79,15 +97,11 @@ def _to_world(rim_matrix: np.ndarray, grid: Grid, reach: float, d: int) -> np.nd
     return grid.index_to_world @ index @ np.linalg.inv(grid.index_to_world)
 
 
-def optimise(pair: Pair, parameters: Parameters, events: Events, start: Tensor | None = None) -> Tensor:
-    """Momentum fields one after the other, each through ``v = K m`` and the map equation; displacement in voxels.
-
-    ``start`` is a map (1, d, *any) in the unit cube's coordinates to begin with, or None for the identity.
-    """
+def optimise(pair: Pair, parameters: Parameters, events: Events) -> Tensor:
+    """Momentum fields one after the other, each through ``v = K m`` and the map equation; displacement in voxels."""
     stages = [MOMENTUM_FACTORS[min(n, len(MOMENTUM_FACTORS) - 1)] for n in range(parameters.momentum_steps)]
-    if start is None:
-        level = pair.level(stages[0])
-        start = identity_map(level.shape, level.fixed)
+    level = pair.level(stages[0])
+    start = identity_map(level.shape, level.fixed)
     for number, factor in enumerate(stages):
         level = pair.level(factor)
         start = spatial.resize(start, level.shape)

@@ -34,7 +34,8 @@ class AVSMConfig:
     """All that says how an :class:`AVSM` is built; plain values, so that it can be stored beside the weights.
 
     ``image_shape`` is the grid it works on, 2 or 3 sizes; ``affine_shape`` a coarser one that the affine network sees,
-    None for the same; ``extents`` see :class:`~regnet.networks.vsvf.VSVF`.
+    None for the same; ``extents`` see :class:`~regnet.networks.vsvf.VSVF`;
+    ``sigma_weights`` of the Gaussians, None for weights proportional to their widths, as published.
     """
 
     image_shape: tuple[int, ...] = (80, 192, 192)
@@ -51,11 +52,12 @@ class AVSMConfig:
     momentum_guided: bool = False
     time_steps: int = 10
     sigmas: tuple[float, ...] = PAPER_SIGMAS
+    sigma_weights: tuple[float, ...] | None = None
     extents: tuple[float, ...] | None = None
     smoother_pad: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("image_shape", "affine_shape", "sigmas", "extents"):
+        for name in ("image_shape", "affine_shape", "sigmas", "sigma_weights", "extents"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
         if self.momentum_steps < 1 or self.time_steps < 1:
@@ -115,7 +117,9 @@ class AVSM(nn.Module):
         self.momentum = MomentumNet(
             config.dims, config.momentum_clamp, config.momentum_width, config.momentum_scale, config.momentum_guided
         )
-        self.vsvf = VSVF(config.time_steps, config.sigmas, extents=config.extents, pad=config.smoother_pad)
+        self.vsvf = VSVF(
+            config.time_steps, config.sigmas, config.sigma_weights, extents=config.extents, pad=config.smoother_pad
+        )
 
     def config(self) -> dict[str, Any]:
         """Plain values for :meth:`from_config`."""

@@ -101,7 +101,7 @@ def real_validation_pair(
     sample: Sample, shape: Sequence[int], strip: bool, ranges: dict[str, float] | None, device: torch.device
 ) -> dict[str, Tensor]:
     """Two prepared subjects as a registration would give them to the network: cut to the content of both, with a
-    margin, and resampled to ``shape``; before that the moving one is misaligned within ``ranges``."""
+    margin, and the images resampled to ``shape``; before that the moving one is misaligned within ``ranges``."""
     held = {name: as_input(tensor, device) for name, tensor in sample.tensors.items()}
     if strip:
         for role in ("fixed", "moving"):
@@ -117,7 +117,8 @@ def real_validation_pair(
     pair = {}
     for name, tensor in held.items():
         cut = tensor[(slice(None), slice(None), *box)]
-        pair[name] = _nearest(cut, shape) if name.endswith("labels") else spatial.reduce(cut, shape)
+        # Labels keep their resolution: on the network's grid moves of less than half a coarse voxel would not show.
+        pair[name] = cut if name.endswith("labels") else spatial.reduce(cut, shape)
     return {**pair, "same_contrast": torch.tensor([sample.same_contrast]), "seed": torch.tensor([sample.seed])}
 
 
@@ -129,13 +130,6 @@ def _box(content: Tensor) -> tuple[slice, ...]:
         low, high = (int(line[0]), int(line[-1]) + 1) if len(line) else (0, n)
         slices.append(slice(max(low - MARGIN, 0), min(high + MARGIN, n)))
     return tuple(slices)
-
-
-def _nearest(labels: Tensor, shape: Sequence[int]) -> Tensor:
-    factors = [(old - 1) / max(new - 1, 1) for old, new in zip(labels.shape[2:], shape, strict=True)]
-    where = spatial.identity(shape, labels.float())
-    where = where * where.new_tensor(factors).view(1, -1, *(1,) * len(factors))
-    return spatial.sample(labels.float(), where, "nearest", "border").long()
 
 
 def _warped(tensor: Tensor, displacement: Tensor) -> Tensor:
@@ -157,7 +151,8 @@ def measure(pair: dict[str, Tensor], displacement: Tensor) -> dict[str, float]:
             distance = left.square().sum(1, keepdim=True).sqrt()
             found[name] = float((distance * weight).sum() / weight.sum().clamp(min=1e-6))
     elif "fixed_labels" in pair:
-        moved = _warped(pair["moving_labels"], displacement)
+        fine = spatial.resize_displacement(displacement, pair["fixed_labels"].shape[2:])
+        moved = _warped(pair["moving_labels"], fine)
         found["dice"] = mean_dice(pair["fixed_labels"], moved, pair["moving_labels"])
         found["dice_before"] = mean_dice(pair["fixed_labels"], pair["moving_labels"], pair["moving_labels"])
     return found
