@@ -48,6 +48,8 @@ class Prediction:
         """The momentum network's map (1, d, *network's grid) of a pair that is affinely aligned."""
         aligned = identity_affine(1, self.network.dims, self.images[1])
         with torch.inference_mode():
-            output = self.network(*self.images, initial_affine=aligned, momentum_steps=parameters.momentum_steps)
+            output = self.network(
+                *self.images, initial_affine=aligned, momentum_steps=parameters.momentum_steps, search=True
+            )
         # A clone made outside: inference tensors cannot take part in an optimisation that follows.
         return output["transform"].clone()

@@ -24,6 +24,7 @@ from ..spatial import reduce, resize
 from .avsm_affine import AffineNet, MultiStepAffine
 from .avsm_momentum import MomentumNet, half_shape
 from .blocks import same_pair
+from .line_search import best_length
 from .maps import affine_map, invert_affine, warp_by_map
 from .smoothing import PAPER_SIGMAS
 from .vsvf import VSVF
@@ -139,6 +140,7 @@ class AVSM(nn.Module):
         initial_affine: Tensor | None = None,
         affine_steps: int | None = None,
         momentum_steps: int | None = None,
+        search: bool = False,
     ) -> dict[str, Any]:
         """Register images (B, 1, *shape) with intensities in [0, 1].
 
@@ -147,6 +149,8 @@ class AVSM(nn.Module):
             stage: ``"affine"`` stops after the affine network, ``"dense"`` goes on.
             initial_affine: (B, d, d + 1) in place of the affine network's; its inverse serves the other direction.
             affine_steps, momentum_steps: instead of the configured ones.
+            search: give each momentum the length that makes the images most alike, and end when none does; one pair
+                only. The networks learn directions sooner than lengths.
 
         Returns:
             ``warped`` (B, 1, *shape); ``transform``, the map (B, d, *shape) in the unit cube that made it; and ``aux``:
@@ -169,6 +173,10 @@ class AVSM(nn.Module):
         half = affine_map(affines[-1], half_shape(shape))
         for _ in range((momentum_steps or self.settings.momentum_steps) if stage == "dense" else 0):
             momentum = self.momentum(warped, fixed)
+            if search:
+                momentum = momentum * best_length(self.vsvf, momentum, half, moving, fixed)
+                if not momentum.any():
+                    break
             half, velocity = self.vsvf(momentum, half)
             transform = resize(half, shape)
             warped = warp_by_map(moving, transform)

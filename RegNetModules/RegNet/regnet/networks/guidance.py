@@ -9,16 +9,17 @@ from ..losses.local_correlation import LocalCorrelation
 from ..spatial import gradient
 
 RADIUS = 2
-GAIN, LIMIT = 2.0, 4.0
-"""A pair to be registered has a force of root mean square 0.5, whatever its contrast, and single voxels of hundreds."""
+LIMIT = 6.0
+"""Single voxels at the rim of a stripped brain have forces hundreds of times the usual."""
 
 
 @torch.no_grad()
 def matching_force(warped: Tensor, fixed: Tensor) -> Tensor:
     """(B, d, *shape): by which way to pull each voxel of ``warped`` (B, 1, *shape) for more squared local correlation.
 
-    The exact gradient of :class:`~regnet.losses.local_correlation.LocalCorrelation`, blind to the sign of contrast; of
-    size 1 or so in a pair to be registered, near 0 in one that is, and never beyond :data:`LIMIT`.
+    The exact gradient of :class:`~regnet.losses.local_correlation.LocalCorrelation`, blind to the sign of contrast,
+    limited to :data:`LIMIT` times the usual size and of root mean square 1 in every pair: noise and blur change its
+    size more than misalignment does.
     """
     # Differences of means of squares: half precision would leave nothing of them.
     with torch.autocast(warped.device.type, enabled=False):
@@ -28,4 +29,8 @@ def matching_force(warped: Tensor, fixed: Tensor) -> Tensor:
 
 def _force(warped: Tensor, fixed: Tensor) -> Tensor:
     _, by_intensity = LocalCorrelation(fixed, RADIUS).value_and_gradient(warped)
-    return (GAIN * gradient(warped) * by_intensity).clamp(-LIMIT, LIMIT)
+    force = gradient(warped) * by_intensity
+    for limit in (LIMIT, None):
+        force = force / force.square().mean().sqrt().clamp(min=1e-12)
+        force = force if limit is None else force.clamp(-limit, limit)
+    return force
