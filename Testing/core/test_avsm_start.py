@@ -17,15 +17,15 @@ SHAPE, SPACING = (40, 48, 44), (2.0, 1.5, 1.8)
 
 @pytest.fixture(scope="module")
 def moved():
-    """A pair whose moving image is the fixed one, turned by 12 degrees, sheared and shifted in the world."""
+    """A pair whose moving image is the fixed one, turned by 40 degrees, sheared and shifted in the world."""
     noise = torch.rand(1, 1, 9, 10, 8, generator=torch.Generator().manual_seed(4))
     picture = nn.functional.interpolate(noise, size=SHAPE, mode="trilinear", align_corners=True)[0]
     picture = picture * nn.functional.pad(torch.ones(1, 26, 34, 30), (7, 7, 7, 7, 7, 7))
     lattice = Grid(SHAPE, np.diag([*SPACING, 1.0]))
-    turn = np.deg2rad(12.0)
+    turn = np.deg2rad(40.0)
     truth = np.eye(4)
     truth[:3, :3] = [[np.cos(turn), -np.sin(turn), 0.05], [np.sin(turn), np.cos(turn), 0.0], [0.0, 0.04, 1.03]]
-    truth[:3, 3] = np.array([9.0, -6.0, 4.0]) + lattice.center() - truth[:3, :3] @ lattice.center()
+    truth[:3, 3] = np.array([19.0, -16.0, 12.0]) + lattice.center() - truth[:3, :3] @ lattice.center()
     fixed, moving = Image(picture, lattice.index_to_world), Image(picture, truth @ lattice.index_to_world)
     pair = make_pair(fixed, moving, Affine.identity(), None, None, 4000.0, torch.device("cpu"))
     return pair, truth
