@@ -23,8 +23,9 @@ def stage(**options):
     return {"name": "one", "steps": 2, "batch": 2, "sources": [source], "options": options}
 
 
-def recipe_and_pair(shape=(24, 32), **options):
-    config = small_config(shape=list(shape), stages=[stage(**options)])
+def recipe_and_pair(shape=(24, 32), network=None, **options):
+    changes = {"network": network} if network else {}
+    config = small_config(shape=list(shape), stages=[stage(**options)], **changes)
     recipe, draws = get_recipe("avsm")(config), Draws(config, [])
     samples = Batches(draws, 0, 0, 1)[0]["samples"]
     pair = draws.stages[0][0].make([Sample(**sample) for sample in samples], torch.device("cpu"))
@@ -62,9 +63,12 @@ def test_a_stage_trains_its_part(options, learns, terms):
             assert parameter.grad is not None and bool((parameter.grad != 0).any()), name
 
 
-def test_gradients_of_a_batch_are_the_mean_of_its_samples():
+@pytest.mark.parametrize(
+    "options", [{"part": "both", "affine_steps": 1, "symmetric": True}, {"part": "momentum", "warm_steps": 3}]
+)
+def test_gradients_of_a_batch_are_the_mean_of_its_samples(options):
     torch.manual_seed(0)
-    recipe, pair, options, place = recipe_and_pair(part="both", affine_steps=1, symmetric=True, labels=2)
+    recipe, pair, options, place = recipe_and_pair(**options, labels=2)
     pair["same_contrast"] = torch.tensor([True, False])
     network = recipe.build()
     with torch.no_grad():
@@ -75,7 +79,7 @@ def test_gradients_of_a_batch_are_the_mean_of_its_samples():
         network.zero_grad()
         part = {name: tensor[list(entries)] for name, tensor in pair.items()}
         recipe.losses(network, part, options, place)["total"].backward()
-        return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+        return torch.cat([one.grad.flatten() for one in network.parameters() if one.grad is not None])
 
     torch.testing.assert_close(gradient(0, 1), (gradient(0) + gradient(1)) / 2, rtol=1e-3, atol=1e-5)
 
@@ -96,6 +100,22 @@ def test_learns_one_pair(options):
     assert losses[-1] < 0.9 * losses[0]
 
 
+def test_warm_steps_go_ahead_of_the_one_that_learns():
+    torch.manual_seed(0)
+    guided = {"momentum_width": 4, "momentum_scale": 0.05, "momentum_guided": True}
+    recipe, pair, options, place = recipe_and_pair((48, 64), guided, part="momentum", warm_steps=3)
+    network = recipe.build()
+    with torch.no_grad():
+        network.momentum.last.weight[:, 4:, 1, 1] = -2 * torch.eye(2)  # the map goes against the velocity
+    similarity = []
+    for seed in (0, 3):
+        pair["seed"] = torch.full((2,), seed)
+        losses = recipe.losses(network, pair, options, place)
+        similarity.append(float(losses["similarity"].detach()))
+        losses["total"].backward()
+    assert similarity[1] < 0.95 * similarity[0]
+
+
 def test_predicts_in_voxels_and_only_what_the_stage_does():
     recipe, pair, options, _ = recipe_and_pair(part="momentum", momentum_steps=1)
     network = recipe.build()
@@ -114,6 +134,8 @@ def test_options_are_checked():
         recipe_and_pair(part="affine", dise=1.0)
     with pytest.raises(InputError, match="'part' is 'linear'"):
         recipe_and_pair(part="linear")
+    with pytest.raises(InputError, match="warm_steps go with part: momentum"):
+        recipe_and_pair(part="affine", warm_steps=1)
 
 
 def test_low_precision_only_inside_the_networks():
@@ -122,12 +144,12 @@ def test_low_precision_only_inside_the_networks():
     network = recipe.build()
     with torch.no_grad():
         network.momentum.last.weight.normal_(0.0, 0.01)
-    exact = recipe.displacement(network, pair, options)
+    exact = recipe._forward(network, pair, options, False)["transform"]
     seen = []
     network.momentum.first.register_forward_hook(lambda module, given, found: seen.append(found.dtype))
     in_low_precision(network, recipe.parts, choose("bf16", "cpu"))
-    coarse = recipe.displacement(network, pair, options)
-    assert seen == [torch.bfloat16] and coarse.dtype == torch.float32
+    coarse = recipe._forward(network, pair, options, False)["transform"]
+    assert set(seen) == {torch.bfloat16} and coarse.dtype == torch.float32
     assert 0 < (coarse - exact).abs().max().item() < 0.1 * exact.abs().max().item()
     assert choose("auto", "cpu") is None and choose("32", "cuda") is None
     recipe.losses(network, pair, options, place)["total"].backward()

@@ -64,19 +64,21 @@ class Parameters(ParametersBase):
         maximum=30,
     )
     affine_steps: int = parameter(
-        7,
+        0,
         "Affine steps",
-        "Passes of the affine network, each improving the one before; only used with trained weights.",
-        minimum=1,
+        "Passes of the affine network, each improving the one before; 0 for as many as it was trained for. Only used "
+        "with trained weights.",
+        minimum=0,
         maximum=10,
         advanced=True,
     )
     momentum_steps: int = parameter(
-        2,
+        0,
         "Momentum steps",
-        "Velocity fields applied one after the other; two allow larger deformations than one.",
-        minimum=1,
-        maximum=6,
+        "Velocity fields applied one after the other; more allow larger deformations. 0 for as many as the weights "
+        "were trained for, or two without weights.",
+        minimum=0,
+        maximum=10,
         advanced=True,
     )
 

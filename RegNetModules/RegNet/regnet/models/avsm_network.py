@@ -41,7 +41,7 @@ class Prediction:
     def affine(self, parameters: Parameters) -> Tensor:
         """``[A | b]``, (d, d + 1), of the affine network."""
         with torch.inference_mode():
-            output = self.network(*self.images, stage="affine", affine_steps=parameters.affine_steps)
+            output = self.network(*self.images, stage="affine", affine_steps=parameters.affine_steps or None)
         return output["aux"]["affine"][0].clone()
 
     def map(self, parameters: Parameters) -> Tensor:
@@ -49,7 +49,7 @@ class Prediction:
         aligned = identity_affine(1, self.network.dims, self.images[1])
         with torch.inference_mode():
             output = self.network(
-                *self.images, initial_affine=aligned, momentum_steps=parameters.momentum_steps, search=True
+                *self.images, initial_affine=aligned, momentum_steps=parameters.momentum_steps or None, search=True
             )
         # A clone made outside: inference tensors cannot take part in an optimisation that follows.
         return output["transform"].clone()

@@ -99,7 +99,8 @@ def _to_world(rim_matrix: np.ndarray, grid: Grid, reach: float, d: int) -> np.nd
 
 def optimise(pair: Pair, parameters: Parameters, events: Events) -> Tensor:
     """Momentum fields one after the other, each through ``v = K m`` and the map equation; displacement in voxels."""
-    stages = [MOMENTUM_FACTORS[min(n, len(MOMENTUM_FACTORS) - 1)] for n in range(parameters.momentum_steps)]
+    steps = parameters.momentum_steps or len(MOMENTUM_FACTORS)
+    stages = [MOMENTUM_FACTORS[min(n, len(MOMENTUM_FACTORS) - 1)] for n in range(steps)]
     level = pair.level(stages[0])
     start = identity_map(level.shape, level.fixed)
     for number, factor in enumerate(stages):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ..losses.lncc import LNCC
@@ -38,7 +38,10 @@ class Options(Strict):
     is the identity), or ``both``. Weights of the terms: ``similarity_weight``; ``dice`` of up to ``labels`` labels per
     pair; ``error`` per voxel of end-point error; ``regularity`` of the affine map, published as 10 and falling, here
     constant and small because misalignments are large; ``energy`` and ``map_symmetry`` as published for similarities
-    of weight 1; ``affine_symmetry``. ``checkpoint``: compute the integration again in the backward pass to save memory.
+    of weight 1; ``affine_symmetry``. ``warm_steps``: up to so many momentum steps, a number drawn for each pair, are
+    taken beforehand without gradients, as they are when registering: the network then also meets pairs on their way,
+    and a few steps more at the end bring them closer still. ``checkpoint``: compute the integration again in the
+    backward pass to save memory.
     """
 
     part: Literal["affine", "momentum", "both"]
@@ -54,7 +57,14 @@ class Options(Strict):
     energy: float = Field(10.0, ge=0)
     affine_symmetry: float = Field(1.0, ge=0)
     map_symmetry: float = Field(500.0, ge=0)
+    warm_steps: int = Field(0, ge=0)
     checkpoint: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Options:
+        if self.warm_steps and (self.symmetric or self.part != "momentum"):
+            raise ValueError("warm_steps go with part: momentum and symmetric: false only")
+        return self
 
 
 class Recipe(Base):
@@ -88,6 +98,11 @@ class Recipe(Base):
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     def displacement(self, network: AVSM, pair: Pair, options: Options) -> Tensor:
+        if options.part == "momentum":
+            steps = network.settings.momentum_steps
+            images = zip(pair["moving"].split(1), pair["fixed"].split(1), strict=True)
+            maps = [_walk(network, moving, fixed, steps) for moving, fixed in images]
+            return map_to_displacement(resize(torch.cat(maps), tuple(pair["fixed"].shape[2:])))
         return map_to_displacement(self._forward(network, pair, options, False)["transform"])
 
     def export(self, network: AVSM) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -97,12 +112,18 @@ class Recipe(Base):
         network.vsvf.checkpoint = options.checkpoint
         fixed = pair["fixed"]
         aligned = identity_affine(len(fixed), network.dims, fixed) if options.part == "momentum" else None
+        start = None
+        if options.warm_steps:
+            counts = [seed % (options.warm_steps + 1) for seed in pair["seed"].tolist()]
+            images = zip(pair["moving"].split(1), pair["fixed"].split(1), counts, strict=True)
+            start = torch.cat([_walk(network, moving, fixed, count) for moving, fixed, count in images])
         return network(
             pair["moving"],
             fixed,
             symmetric=symmetric,
             stage="affine" if options.part == "affine" else "dense",
             initial_affine=aligned,
+            initial_map=start,
             affine_steps=options.affine_steps,
             momentum_steps=options.momentum_steps,
         )
@@ -125,3 +146,14 @@ class Recipe(Base):
             errors = [end_point_error(where, truth, weight, shape) for where in first]
             terms["error"] = options.error * torch.stack(errors).sum()
         return terms
+
+
+@torch.no_grad()
+def _walk(network: AVSM, moving: Tensor, fixed: Tensor, steps: int) -> Tensor:
+    """The map (1, d, *half) after ``steps`` momentum steps of searched lengths of one aligned pair."""
+    start = identity_affine(1, network.dims, fixed)
+    maps = []
+    if steps:
+        output = network(moving, fixed, initial_affine=start, momentum_steps=steps, search=True)
+        maps = output["aux"]["maps"]
+    return maps[-1] if maps else affine_map(start, half_shape(tuple(fixed.shape[2:])))

@@ -138,6 +138,7 @@ class AVSM(nn.Module):
         symmetric: bool = False,
         stage: str = "dense",
         initial_affine: Tensor | None = None,
+        initial_map: Tensor | None = None,
         affine_steps: int | None = None,
         momentum_steps: int | None = None,
         search: bool = False,
@@ -148,6 +149,8 @@ class AVSM(nn.Module):
             symmetric: also register the other way; everything returned then has batch 2 B, (moving to fixed) first.
             stage: ``"affine"`` stops after the affine network, ``"dense"`` goes on.
             initial_affine: (B, d, d + 1) in place of the affine network's; its inverse serves the other direction.
+            initial_map: (B, d, *half), where the momentum steps go on from; by default the affine transform's. It has
+                no inverse, so not with ``symmetric``.
             affine_steps, momentum_steps: instead of the configured ones.
             search: give each momentum the length that makes the images most alike, and end when none does; one pair
                 only. The networks learn directions sooner than lengths.
@@ -160,6 +163,8 @@ class AVSM(nn.Module):
         same_pair(moving, fixed, self.dims)
         if stage not in ("affine", "dense"):
             raise ModelError(f"AVSM's stage is 'affine' or 'dense', not {stage!r}.")
+        if symmetric and initial_map is not None:
+            raise ModelError("AVSM goes on from an initial map in one direction only, not symmetrically.")
         if symmetric:
             moving, fixed = torch.cat([moving, fixed]), torch.cat([fixed, moving])
             if initial_affine is not None:
@@ -170,7 +175,12 @@ class AVSM(nn.Module):
         warped = warp_by_map(moving, transform)
         aux = {"affines": affines, "affine": affines[-1], "affine_warped": warped, "symmetric": symmetric}
         aux |= {"momenta": [], "velocities": [], "maps": [], "warped_steps": []}
-        half = affine_map(affines[-1], half_shape(shape))
+        half = initial_map
+        if half is None:
+            half = affine_map(affines[-1], half_shape(shape))
+        else:
+            transform = resize(half, shape)
+            warped = warp_by_map(moving, transform)
         for _ in range((momentum_steps or self.settings.momentum_steps) if stage == "dense" else 0):
             momentum = self.momentum(warped, fixed)
             if search:
