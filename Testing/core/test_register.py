@@ -124,6 +124,12 @@ def test_cancel_stops_within_half_a_second_at_every_stage():
         assert time.perf_counter() - state["asked"] < 0.5
 
 
+def plane(image: Image) -> Image:
+    """The middle slice as a 2D image."""
+    middle = image.data.shape[1] // 2
+    return Image.from_numpy(image.data[0, middle : middle + 1].numpy(), np.eye(4), 2)
+
+
 def test_trained_weights_are_found_verified_and_used(tmp_path, monkeypatch):
     fixed, moving, _ = world_pair()
     network = AVSM(AVSMConfig(image_shape=(32, 48, 48), affine_steps=2))
@@ -139,15 +145,25 @@ def test_trained_weights_are_found_verified_and_used(tmp_path, monkeypatch):
     quiet = {"iterations": 0, "affine_steps": 2}
     with_weights = register(fixed, moving, refine="off", parameters=quiet)
     assert with_weights.report["weights"]["sha256"] == record["sha256"]
-    monkeypatch.delenv("REGNET_MODELS")
-    without = register(fixed, moving, refine="off", parameters=quiet)
-    assert without.report["weights"] is None
+    without = register(fixed, moving, refine="off", parameters={**quiet, "weights": "none"})
+    assert without.report["weights"] is None and without.report["warnings"] == []
     points = FIXED_GRID.points().reshape(-1, 3)[::501]
     assert np.linalg.norm(with_weights.transform(points) - without.transform(points), axis=1).max() > 0.2
-    monkeypatch.setenv("REGNET_MODELS", str(tmp_path))
+    flat = register(plane(fixed), plane(moving), align="none", refine="off", parameters=quiet)
+    assert flat.report["weights"] is None  # 3D networks
     (folder / "brain.safetensors").write_bytes(data[:-1] + b"x")
     with pytest.raises(ModelError, match="damaged"):
         register(fixed, moving, refine="off", parameters=quiet)
+
+
+def test_without_its_weights_a_model_works_and_says_so(monkeypatch):
+    monkeypatch.setattr("regnet.zoo.model_folders", lambda: [])
+    fixed, moving, _ = world_pair()
+    result = register(fixed, moving, align="none", refine="off", parameters={"iterations": 1})
+    assert result.report["weights"] is None
+    assert result.report["warnings"] == [
+        "The trained weights 'brain' of AVSM are not installed; it is optimised on this pair instead."
+    ]
 
 
 def test_two_dimensional_images_register():

@@ -30,7 +30,7 @@ from .refine import refine as refine_displacement
 from .refine import schedule_for, unfold
 from .transform import Affine, Composite, DisplacementField, Transform
 from .usage import PeakMemory
-from .zoo import find_weights, load_state
+from .zoo import WeightsRecord, find_weights, load_state
 
 SIMILARITY_METRIC = "mean squared local correlation"
 
@@ -115,9 +115,9 @@ class _Job:
     ) -> None:
         self.info, self.module = get_info(model), get_model(model)
         self.parameters: ParametersBase = get_parameters(model).from_dict(parameters)
-        self.weights = find_weights(model)
+        self.weights = self._weights(events)
         self.state = load_state(self.weights) if self.weights else None
-        self.config = self.weights.config if self.weights else None
+        self.config = self.weights.config or {} if self.weights else None
         self.schedule = schedule_for(refine)
         self.device = resolve_device(device)
         self.memory_mb = memory_budget(self.device, memory_mb)
@@ -128,6 +128,8 @@ class _Job:
         with self.events.stage("read", 0.0, 0.03):
             self.fixed, self.moving = as_image(fixed, "fixed image"), as_image(moving, "moving image")
             check_pair(self.fixed, self.moving, self.info)
+            if self.weights and self.module.dimension_of(self.config) != self.fixed.ndim:
+                self.weights = self.state = self.config = None
             self.fixed_mask = self._mask(fixed_mask, self.fixed, "fixed")
             self.moving_mask = self._mask(moving_mask, self.moving, "moving")
         with self.events.stage("align", 0.03, 0.2):
@@ -143,6 +145,19 @@ class _Job:
         alignment, pair, displacement = self._dense(alignment)
         with self.events.stage("export", 0.9, 1.0), torch.inference_mode():
             return self._export(alignment, pair, displacement)
+
+    def _weights(self, events: Events) -> WeightsRecord | None:
+        """Those the parameters ask for; without them the pair is registered all the same, and the report says so."""
+        variant = getattr(self.parameters, "weights", "none")
+        if variant == "none":
+            return None
+        found = find_weights(self.info.name, variant)
+        if found is None:
+            events.warn(
+                f"The trained weights {variant!r} of {self.info.title} are not installed; it is optimised on this pair "
+                "instead."
+            )
+        return found
 
     def _mask(self, source: Any, image: Image, role: str) -> Image | None:
         if source is None:

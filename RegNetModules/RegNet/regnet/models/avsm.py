@@ -35,6 +35,13 @@ info = ModelInfo(
 
 @dataclass(frozen=True)
 class Parameters(ParametersBase):
+    weights: str = parameter(
+        "brain",
+        "Trained for",
+        "Which trained networks predict the deformation. With none it is optimised on the pair alone: for organs the "
+        "networks have never seen.",
+        choices=(*info.variants, "none"),
+    )
     similarity: str = parameter(
         "lncc",
         "Similarity",
@@ -81,6 +88,11 @@ class Parameters(ParametersBase):
         maximum=10,
         advanced=True,
     )
+
+
+def dimension_of(config: dict[str, Any]) -> int:
+    """2 or 3: the images that networks of this configuration take."""
+    return len(config.get("image_shape", (1, 1, 1)))
 
 
 def improve_affine(
