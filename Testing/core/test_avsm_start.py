@@ -7,7 +7,7 @@ import pytest
 import torch
 from regnet.events import Events
 from regnet.image import Grid, Image
-from regnet.models.avsm_optimise import improve_affine
+from regnet.models.avsm_optimise import improve_affine, to_world
 from regnet.pair import make_pair
 from regnet.transform import Affine
 from torch import nn
@@ -44,6 +44,11 @@ def in_unit(pair, world: np.ndarray) -> torch.Tensor:
 def corner_error(pair, found: np.ndarray, truth: np.ndarray) -> float:
     corners = np.c_[pair.grid.corners(), np.ones(8)]
     return float(np.linalg.norm((corners @ (found - truth).T)[:, :3], axis=1).mean())
+
+
+def test_the_networks_coordinates_lead_to_the_world(moved):
+    pair, truth = moved
+    assert np.allclose(to_world(in_unit(pair, truth), pair.grid), truth, atol=1e-4)
 
 
 def test_a_good_start_is_taken_and_kept(moved):

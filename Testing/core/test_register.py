@@ -157,7 +157,7 @@ def test_trained_weights_are_found_verified_and_used(tmp_path, monkeypatch):
 
 
 def test_without_its_weights_a_model_works_and_says_so(monkeypatch):
-    monkeypatch.setattr("regnet.zoo.model_folders", lambda: [])
+    monkeypatch.setattr("regnet.zoo.model_folders", list)
     fixed, moving, _ = world_pair()
     result = register(fixed, moving, align="none", refine="off", parameters={"iterations": 1})
     assert result.report["weights"] is None

@@ -55,7 +55,7 @@ def improve_affine(pair: Pair, events: Events, start: Tensor | None = None) -> n
 
     starts = [torch.eye(d + 1, dtype=torch.float64)]
     if start is not None:
-        starts.append(_at_rim(start, middle.flatten() / reach))
+        starts.append(at_rim(start, middle.flatten() / reach))
     matrix = max(starts, key=lambda candidate: similarity.value(warped_by(candidate)))
     best, best_value = matrix.clone(), -1.0
     adam = Adam(torch.zeros(d, d + 1))
@@ -70,10 +70,10 @@ def improve_affine(pair: Pair, events: Events, start: Tensor | None = None) -> n
         change[:d] = rate * adam.step(gradient)
         matrix = matrix @ torch.linalg.matrix_exp(change)
         events.progress((number + 1) / AFFINE_ITERATIONS, f"similarity {value:.4f}")
-    return _to_world(best.numpy(), level.grid, reach, d)
+    return rim_to_world(best.numpy(), level.grid, reach, d)
 
 
-def _at_rim(affine: Tensor, extents: Tensor) -> Tensor:
+def at_rim(affine: Tensor, extents: Tensor) -> Tensor:
     """``[A | b]`` in [-1, 1] as a homogeneous matrix where each axis reaches as far as ``extents`` says."""
     d = len(affine)
     matrix = torch.eye(d + 1, dtype=torch.float64)
@@ -82,7 +82,15 @@ def _at_rim(affine: Tensor, extents: Tensor) -> Tensor:
     return scale @ matrix @ torch.linalg.inv(scale)
 
 
-def _to_world(rim_matrix: np.ndarray, grid: Grid, reach: float, d: int) -> np.ndarray:
+def to_world(affine: Tensor, grid: Grid) -> np.ndarray:
+    """``[A | b]`` (d, d + 1) in coordinates [-1, 1] of ``grid`` as a matrix on world points."""
+    d = len(affine)
+    sizes = torch.tensor([n - 1.0 for n in grid.shape[3 - d :]])
+    reach = float(sizes.max()) / 2
+    return rim_to_world(at_rim(affine, sizes / 2 / reach).numpy(), grid, reach, d)
+
+
+def rim_to_world(rim_matrix: np.ndarray, grid: Grid, reach: float, d: int) -> np.ndarray:
     """A matrix on rim coordinates (array order) as a matrix on world points."""
     to_rim = np.eye(4)
     for axis in range(d):
