@@ -7,11 +7,12 @@ import torch
 from regnet import zoo
 from regnet.errors import InputError, ModelError
 from regnet.models.avsm_network import Prediction
+from regnet.networks.avsm import AVSM
 from regnet.training.checkpoints import BEST, LAST, best_checkpoint, load_checkpoint
 from regnet.training.config import read_config
 from regnet.training.export import export
 from regnet.training.run import Devices, Where, train
-from training_runs import assert_same, checkpoint, lines, small_config, write_config
+from training_runs import SHAPES, assert_same, checkpoint, lines, small_config, write_config
 
 CPU = Devices("cpu", "1")
 
@@ -130,6 +131,34 @@ def test_exported_weights_are_the_trained_ones(unbroken, tmp_path, monkeypatch):
     assert prediction.map(Steps).shape == (1, 2, 24, 32) and prediction.affine(Steps).shape == (2, 3)
     whole = export(unbroken / LAST, tmp_path / "whole", half=False)
     assert zoo.find_weights("avsm") is not None and whole.stat().st_size > 1.9 * path.stat().st_size
+
+
+def trained_part(folder, part, **network):
+    """The checkpoint of a run that trains one part for one step."""
+    options = {"part": part, "similarity": "ncc"}
+    stages = [{"name": part, "steps": 1, "warmup": 0, "lr": 1e-2, "sources": [SHAPES], "options": options}]
+    config = small_config(stages=stages, network={"momentum_width": 4, "time_steps": 4, **network})
+    return train(config, Where(folder, folder / part), CPU, quiet=True, command=f"train the {part}")
+
+
+def test_parts_of_two_runs_are_joined(tmp_path, monkeypatch):
+    momentum = trained_part(tmp_path, "momentum")
+    affine = trained_part(tmp_path, "affine", affine_channels=6, affine_steps=3)
+    export(momentum, tmp_path / "Models", half=False, joined=affine)
+    monkeypatch.setenv(zoo.ENVIRONMENT_VARIABLE, str(tmp_path / "Models"))
+    record = zoo.find_weights("avsm", "small")
+    state = zoo.load_state(record)
+    for name, tensor in state.items():
+        source = affine if name.startswith("affine.") else momentum
+        torch.testing.assert_close(tensor, checkpoint(source)["state_dict"][f"network.{name}"])
+    assert record.config["affine_channels"] == 6 and record.config["affine_steps"] == 3
+    AVSM.from_config(record.config).load_state_dict(state)
+    told = record.tell()
+    assert told["command"] == "train the momentum"
+    assert [(run["parts"], run["command"]) for run in told["joined"]] == [(["affine"], "train the affine")]
+    other = trained_part(tmp_path / "other", "affine", momentum_width=6)
+    with pytest.raises(ModelError, match="momentum_width is 4 in one and 6 in the other"):
+        export(momentum, tmp_path / "Models", joined=other)
 
 
 def test_broken_weights_are_not_exported(unbroken, tmp_path):

@@ -49,6 +49,10 @@ def train(
     export: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the best weights to FOLDER/<model>/ at the end.")
     ] = None,
+    join: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="When exporting, take the parts of the network that RUN trained from there."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Train MODEL as FILE says; run the same command again to go on after a stop or a crash."""
@@ -62,6 +66,8 @@ def train(
         raise InputError(f"The configuration {str(config)!r} is for {settings.model!r}, not for {model!r}.")
     from .training.run import Devices, Where, train
 
+    if join is not None and export is None:
+        raise InputError("--join says what to export; give the folder for it with --export.")
     if data is not None and not data.is_dir():
         raise InputError(f"There is no folder {str(data)!r}; give the folder of the images with --data.")
     where = Where(config.parent, out or Path("runs") / f"{model}-{settings.variant}", data, cache)
@@ -77,9 +83,11 @@ def train(
     )
     typer.echo(f"Trained: {checkpoint}")
     if export is not None:
+        from .training.checkpoints import best_checkpoint
         from .training.export import export as write
 
-        typer.echo(f"Written: {write(checkpoint, export)}")
+        joined = None if join is None else best_checkpoint(join)
+        typer.echo(f"Written: {write(checkpoint, export, joined=joined)}")
 
 
 def _command(model: str, config: Path, steps: int | None, changes: list[str]) -> str:

@@ -272,20 +272,30 @@ def describe_models() -> list[dict[str, Any]]:
 
 def weights_rows(weights: dict[str, Any]) -> list[tuple[str, str]]:
     """What a table says of one of a model's weights, see :meth:`regnet.zoo.WeightsRecord.tell`."""
-    from .report_numbers import number
-
     rows = [("file", f"{weights['file']}, {weights['bytes'] / 1e6:.1f} MB"), ("sha256", weights["sha256"])]
     if "version" in weights:
         rows.append(("made with", f"RegNet {weights['version']}"))
-    sources = [entry for entry in weights.get("data", []) if isinstance(entry, dict)]
+    rows += _training_rows(weights)
+    for run in weights.get("joined", []):
+        if isinstance(run, dict):
+            parts = ", ".join(map(str, run.get("parts", [])))
+            rows += [(f"{parts}: {name}", text) for name, text in _training_rows(run)]
+    return rows
+
+
+def _training_rows(run: dict[str, Any]) -> list[tuple[str, str]]:
+    from .report_numbers import number
+
+    rows = []
+    sources = [entry for entry in run.get("data", []) if isinstance(entry, dict)]
     told = [f"{entry.get('count', '?')} of {entry.get('name', '?')} ({entry.get('licence', '?')})" for entry in sources]
     if told:
         rows.append(("trained on", "; ".join(told)))
-    effort = [f"{weights['steps']} steps"] if "steps" in weights else []
-    effort += [f"{weights['minutes']:.0f} minutes"] if "minutes" in weights else []
-    effort += [f"on {weights['device']}"] if "device" in weights else []
+    effort = [f"{run['steps']} steps"] if "steps" in run else []
+    effort += [f"{run['minutes']:.0f} minutes"] if "minutes" in run else []
+    effort += [f"on {run['device']}"] if "device" in run else []
     if effort:
         rows.append(("training", " ".join(effort)))
-    if weights.get("figures"):
-        rows.append(("figures", ", ".join(f"{name} {number(value)}" for name, value in weights["figures"].items())))
+    if run.get("figures"):
+        rows.append(("figures", ", ".join(f"{name} {number(value)}" for name, value in run["figures"].items())))
     return rows

@@ -6,7 +6,8 @@ A model's weights are ``<folder>/<model>/<variant>.safetensors`` and, beside it,
      "data": [{"name": "…", "licence": "…", "count": 30}], "seed": 1, "command": "regnet train …",
      "minutes": 90.0, "device": "…", "steps": 15000, "figures": {"dice": 0.6}}
 
-Only ``sha256`` must be there; the rest says how the network is built and where the weights come from.
+Only ``sha256`` must be there; the rest says how the network is built and where the weights come from. ``joined`` lists
+further trainings, of the ``parts`` of the network that it names.
 
 Folders are searched in this order: those in ``$REGNET_MODELS`` (separated as in ``$PATH``), ``Models`` beside the
 installed package (the Slicer extension), ``Models`` at the root of a checkout.
@@ -37,6 +38,7 @@ ORIGIN: dict[str, type | tuple[type, ...]] = {
     "device": str,
     "steps": int,
     "figures": dict,
+    "joined": list,
 }
 """Entries of a record about the training, and their types; others, and those of another type, are passed over."""
 

@@ -22,11 +22,13 @@ from ..networks.avsm import AVSM, AVSMConfig, AVSMWeights
 from ..networks.avsm_momentum import half_shape
 from ..networks.maps import affine_map, displacement_to_map, identity_affine, map_to_displacement
 from ..spatial import resize
+from ..synth.deform import AffineRange
 from ..training.config import Strict
 from ..training.losses import OfSameContrast, end_point_error, foreground, label_channels, warped_dice
 from ..training.recipe import Pair
 from ..training.recipe import Recipe as Base
 from ..training.schedule import Place
+from ..training.turned import turned
 
 SIMILARITIES = {"ncc": NCC, "lncc": LNCC, "mk-lncc": MultiKernelLNCC}
 
@@ -40,8 +42,9 @@ class Options(Strict):
     constant and small because misalignments are large; ``energy`` and ``map_symmetry`` as published for similarities
     of weight 1; ``affine_symmetry``. ``warm_steps``: up to so many momentum steps, a number drawn for each pair, are
     taken beforehand without gradients, as they are when registering: the network then also meets pairs on their way,
-    and a few steps more at the end bring them closer still. ``checkpoint``: compute the integration again in the
-    backward pass to save memory.
+    and a few steps more at the end bring them closer still. ``turns``: use each pair so many times, its moving image
+    turned anew within ``turn``; an affine network needs many misalignments more than many images. ``checkpoint``:
+    compute the integration again in the backward pass to save memory.
     """
 
     part: Literal["affine", "momentum", "both"]
@@ -58,6 +61,8 @@ class Options(Strict):
     affine_symmetry: float = Field(1.0, ge=0)
     map_symmetry: float = Field(500.0, ge=0)
     warm_steps: int = Field(0, ge=0)
+    turns: int = Field(0, ge=0)
+    turn: AffineRange = AffineRange()
     checkpoint: bool | None = None
 
     @model_validator(mode="after")
@@ -83,6 +88,8 @@ class Recipe(Base):
             yield from network.momentum.parameters()
 
     def losses(self, network: AVSM, pair: Pair, options: Options, place: Place) -> dict[str, Tensor]:
+        if options.turns:
+            pair = turned(pair, options.turn, options.turns)
         output = self._forward(network, pair, options, options.symmetric)
         chosen = pair.get("same_contrast")
         similarity = OfSameContrast(SIMILARITIES[options.similarity](), chosen, options.similarity_weight)
