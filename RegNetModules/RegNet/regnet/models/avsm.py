@@ -42,13 +42,6 @@ class Parameters(ParametersBase):
         "networks have never seen.",
         choices=(*info.variants, "none"),
     )
-    similarity: str = parameter(
-        "lncc",
-        "Similarity",
-        "What counts as a match: local correlation in one small window, or in several windows at once (mk-lncc, the "
-        "paper's, slower). Change it when intensities differ in slow waves.",
-        choices=("lncc", "mk-lncc"),
-    )
     regularization: float = parameter(
         1.0,
         "Stiffness",
@@ -56,19 +49,14 @@ class Parameters(ParametersBase):
         minimum=0.1,
         maximum=10.0,
     )
-    iterations: int = parameter(
-        30,
-        "Iterations",
-        "Most iterations of the momentum per resolution level; it stops early when nothing improves.",
+    momentum_steps: int = parameter(
+        0,
+        "Momentum steps",
+        "Velocity fields applied one after the other; more allow larger deformations. 0 for as many as the weights "
+        "were trained for, or two without weights.",
         minimum=0,
-        maximum=500,
-    )
-    time_steps: int = parameter(
-        10,
-        "Time steps",
-        "Steps in which the map is carried along the velocity; raised by itself where that would not be stable.",
-        minimum=2,
-        maximum=30,
+        maximum=10,
+        advanced=True,
     )
     affine_steps: int = parameter(
         0,
@@ -79,13 +67,29 @@ class Parameters(ParametersBase):
         maximum=10,
         advanced=True,
     )
-    momentum_steps: int = parameter(
-        0,
-        "Momentum steps",
-        "Velocity fields applied one after the other; more allow larger deformations. 0 for as many as the weights "
-        "were trained for, or two without weights.",
+    similarity: str = parameter(
+        "lncc",
+        "Similarity",
+        "What counts as a match when optimised without networks: local correlation in one small window, or in several "
+        "windows at once (mk-lncc, the paper's, slower). Change it when intensities differ in slow waves.",
+        choices=("lncc", "mk-lncc"),
+        advanced=True,
+    )
+    iterations: int = parameter(
+        30,
+        "Iterations",
+        "Most iterations of the momentum per resolution level, without networks; it stops early when nothing improves.",
         minimum=0,
-        maximum=10,
+        maximum=500,
+        advanced=True,
+    )
+    time_steps: int = parameter(
+        10,
+        "Time steps",
+        "Steps in which the map is carried along the velocity, without networks; raised by itself where that would "
+        "not be stable.",
+        minimum=2,
+        maximum=30,
         advanced=True,
     )
 
