@@ -9,7 +9,7 @@ from regnet.losses.local_correlation import LocalCorrelation
 from regnet.networks.avsm import AVSM, AVSMConfig
 from regnet.networks.avsm_momentum import MomentumNet, half_shape
 from regnet.networks.guidance import LIMIT, matching_force
-from regnet.networks.line_search import best_length
+from regnet.networks.line_search import best_length, best_lengths
 from regnet.networks.maps import identity_affine, identity_map, warp_by_map
 from regnet.networks.vsvf import VSVF
 from torch import nn
@@ -56,15 +56,11 @@ def test_inverted_contrast_pulls_the_same_way_and_pairs_do_not_mix():
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_guided_network_sees_the_force_in_its_last_layer(dims):
+def test_a_fresh_guided_network_follows_the_force(dims):
     first, second = smooth_image(SHAPES[dims]), smooth_image(SHAPES[dims], seed=1)
     net = MomentumNet(dims, width=4, scale=0.05, guided=True)
-    assert torch.equal(net(first, second), torch.zeros_like(net(first, second)))
-    middle = (slice(None), slice(None), *(1,) * dims)
     with torch.no_grad():
-        for axis in range(dims):
-            net.last.weight[middle][axis, 4 + axis] = 1.0
-        momentum = net(first, second)
+        momentum = -net(first, second)
     half = tuple((n + 1) // 2 for n in SHAPES[dims])
     inner = (slice(None), slice(None), *(slice(2, n - 3) for n in half))
     force = (
@@ -89,6 +85,38 @@ def test_the_best_length_of_a_momentum_is_found(dims, factor, expected):
     start = identity_map(half, fixed)
     found = best_length(VSVF(4), factor * truth, start, moving, fixed)
     assert found == expected
+
+
+def test_each_pair_of_a_batch_gets_its_own_length():
+    shape = SHAPES[3]
+    fixed = torch.cat([smooth_image(shape), smooth_image(shape, seed=1)])
+    where = identity_map(shape, fixed).repeat(2, 1, 1, 1, 1)
+    where[:1, 1] += 0.06
+    where[1:, 1] += 0.03
+    momentum = torch.zeros(2, 3, *half_shape(shape))
+    momentum[:, 1] = 0.06
+    start = identity_map(half_shape(shape), fixed).expand(2, -1, -1, -1, -1)
+    moving = warp_by_map(fixed, where)
+    found = best_lengths(VSVF(4), momentum, start, moving, fixed)
+    alone = [best_length(VSVF(4), *(t[n : n + 1] for t in (momentum, start, moving, fixed))) for n in range(2)]
+    assert found.shape == (2, 1, 1, 1, 1) and found.flatten().tolist() == alone and alone[0] != alone[1]
+
+
+def test_a_fresh_guided_network_brings_images_closer_and_can_learn():
+    fixed, other = smooth_image(SHAPES[3]), smooth_image(SHAPES[3], seed=1)
+    moving = 0.8 * fixed + 0.2 * other
+    where = identity_map(SHAPES[3], fixed).clone()
+    where[:, 1] += 0.05
+    moving = warp_by_map(moving, where)
+    config = AVSMConfig(
+        image_shape=SHAPES[3], affine_steps=1, momentum_steps=3, momentum_width=4, momentum_scale=0.05,
+        momentum_guided=True, time_steps=4,
+    )  # fmt: skip
+    model = AVSM(config)
+    output = model(moving, fixed, initial_affine=identity_affine(1, 3, fixed), search=True)
+    assert (output["warped"] - fixed).abs().mean() < 0.7 * (moving - fixed).abs().mean()
+    (output["warped"] - fixed).square().mean().backward()
+    assert float(model.momentum.last.weight.grad.abs().max()) > 0
 
 
 def test_the_search_ends_where_no_momentum_helps():

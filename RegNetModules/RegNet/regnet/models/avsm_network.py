@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import spatial
 from ..errors import ModelError
 from ..networks.avsm import AVSM
+from ..networks.avsm_momentum import half_shape
 from ..networks.maps import identity_affine
 from ..pair import Pair
 from .avsm import Parameters
@@ -35,21 +36,35 @@ class Prediction:
             reason = str(error).splitlines()[0]
             raise ModelError(f"These AVSM weights do not fit their configuration: {reason}.") from None
         self.network = network.to(pair.fixed.device).eval()
-        shape = network.settings.image_shape
-        self.images = spatial.reduce(pair.moving, shape), spatial.reduce(pair.fixed, shape)
+        self.pair = pair
 
     def affine(self, parameters: Parameters) -> Tensor:
         """``[A | b]``, (d, d + 1), of the affine network."""
         with torch.inference_mode():
-            output = self.network(*self.images, stage="affine", affine_steps=parameters.affine_steps or None)
+            images = self._images(self.network.settings.image_shape)
+            output = self.network(*images, stage="affine", affine_steps=parameters.affine_steps or None)
         return output["aux"]["affine"][0].clone()
 
     def map(self, parameters: Parameters) -> Tensor:
-        """The momentum network's map (1, d, *network's grid) of a pair that is affinely aligned."""
-        aligned = identity_affine(1, self.network.dims, self.images[1])
+        """The momentum network's map (1, d, *network's grid) of a pair that is affinely aligned; coarse grid first."""
+        settings, where, output = self.network.settings, None, {}
+        shapes = [shape for shape in (settings.coarse_shape, settings.image_shape) if shape]
         with torch.inference_mode():
-            output = self.network(
-                *self.images, initial_affine=aligned, momentum_steps=parameters.momentum_steps or None, search=True
-            )
+            for shape in shapes:
+                images = self._images(shape)
+                if where is not None:
+                    where = spatial.resize(where, half_shape(shape))
+                output = self.network(
+                    *images,
+                    initial_affine=identity_affine(1, self.network.dims, images[1]),
+                    initial_map=where,
+                    momentum_steps=parameters.momentum_steps or None,
+                    search=True,
+                )
+                where = output["aux"]["maps"][-1] if output["aux"]["maps"] else where
         # A clone made outside: inference tensors cannot take part in an optimisation that follows.
         return output["transform"].clone()
+
+    def _images(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Moving and fixed on a grid of ``shape``."""
+        return spatial.reduce(self.pair.moving, shape), spatial.reduce(self.pair.fixed, shape)

@@ -40,7 +40,8 @@ class Options(Strict):
     is the identity), or ``both``. Weights of the terms: ``similarity_weight``; ``dice`` of up to ``labels`` labels per
     pair; ``error`` per voxel of end-point error; ``regularity`` of the affine map, published as 10 and falling, here
     constant and small because misalignments are large; ``energy`` and ``map_symmetry`` as published for similarities
-    of weight 1; ``affine_symmetry``. ``warm_steps``: up to so many momentum steps, a number drawn for each pair, are
+    of weight 1; ``affine_symmetry``. ``search``: give momenta the length that makes the images most
+    alike, as when registering. ``warm_steps``: up to so many momentum steps, a number drawn for each pair, are
     taken beforehand without gradients, as they are when registering: the network then also meets pairs on their way,
     and a few steps more at the end bring them closer still. ``turns``: use each pair so many times, its moving image
     turned anew within ``turn``; an affine network needs many misalignments more than many images. ``checkpoint``:
@@ -60,6 +61,7 @@ class Options(Strict):
     energy: float = Field(10.0, ge=0)
     affine_symmetry: float = Field(1.0, ge=0)
     map_symmetry: float = Field(500.0, ge=0)
+    search: bool = False
     warm_steps: int = Field(0, ge=0)
     turns: int = Field(0, ge=0)
     turn: AffineRange = AffineRange()
@@ -131,6 +133,7 @@ class Recipe(Base):
             stage="affine" if options.part == "affine" else "dense",
             initial_affine=aligned,
             initial_map=start,
+            search=options.search,
             affine_steps=options.affine_steps,
             momentum_steps=options.momentum_steps,
         )

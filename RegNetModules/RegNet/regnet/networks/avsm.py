@@ -24,7 +24,7 @@ from ..spatial import reduce, resize
 from .avsm_affine import AffineNet, MultiStepAffine
 from .avsm_momentum import MomentumNet, half_shape
 from .blocks import same_pair
-from .line_search import best_length
+from .line_search import LEAST, best_lengths
 from .maps import affine_map, invert_affine, warp_by_map
 from .smoothing import PAPER_SIGMAS
 from .vsvf import VSVF
@@ -34,12 +34,14 @@ from .vsvf import VSVF
 class AVSMConfig:
     """All that says how an :class:`AVSM` is built; plain values, so that it can be stored beside the weights.
 
-    ``image_shape`` is the grid it works on, 2 or 3 sizes; ``affine_shape`` a coarser one that the affine network sees,
-    None for the same; ``extents`` see :class:`~regnet.networks.vsvf.VSVF`;
+    ``image_shape`` is the grid it works on, 2 or 3 sizes; ``coarse_shape`` one on which to take as many momentum steps
+    before, None for none; ``affine_shape`` a coarser one that the affine network sees, None for the same;
+    ``extents`` see :class:`~regnet.networks.vsvf.VSVF`;
     ``sigma_weights`` of the Gaussians, None for weights proportional to their widths, as published.
     """
 
     image_shape: tuple[int, ...] = (80, 192, 192)
+    coarse_shape: tuple[int, ...] | None = None
     affine_steps: int = 7
     affine_compose: str = "paper"
     affine_adaptive: bool = False
@@ -58,7 +60,7 @@ class AVSMConfig:
     smoother_pad: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("image_shape", "affine_shape", "sigmas", "sigma_weights", "extents"):
+        for name in ("image_shape", "coarse_shape", "affine_shape", "sigmas", "sigma_weights", "extents"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
         if self.momentum_steps < 1 or self.time_steps < 1:
@@ -152,8 +154,8 @@ class AVSM(nn.Module):
             initial_map: (B, d, *half), where the momentum steps go on from; by default the affine transform's. It has
                 no inverse, so not with ``symmetric``.
             affine_steps, momentum_steps: instead of the configured ones.
-            search: give each momentum the length that makes the images most alike, and end when none does; one pair
-                only. The networks learn directions sooner than lengths.
+            search: give each momentum the length that makes the images most alike, and end when none does. The
+                networks then have directions to learn only.
 
         Returns:
             ``warped`` (B, 1, *shape); ``transform``, the map (B, d, *shape) in the unit cube that made it; and ``aux``:
@@ -184,9 +186,12 @@ class AVSM(nn.Module):
         for _ in range((momentum_steps or self.settings.momentum_steps) if stage == "dense" else 0):
             momentum = self.momentum(warped, fixed)
             if search:
-                momentum = momentum * best_length(self.vsvf, momentum, half, moving, fixed)
-                if not momentum.any():
+                lengths = best_lengths(self.vsvf, momentum, half, moving, fixed)
+                if momentum.requires_grad:
+                    lengths = lengths.clamp(min=LEAST)  # a momentum of no length would learn nothing
+                elif not lengths.any():
                     break
+                momentum = momentum * lengths
             half, velocity = self.vsvf(momentum, half)
             transform = resize(half, shape)
             warped = warp_by_map(moving, transform)

@@ -50,7 +50,7 @@ class MomentumNet(nn.Module):
 
     A U-Net without its last level and without normalisation. Half means ``ceil(n / 2)`` along each axis; sizes that
     are no multiple of 16 are padded with zeros inside, and the momentum is cut again. The last convolution is zero at
-    first, so an untrained network moves nothing; the published one starts at random.
+    first, so an untrained network moves nothing (a guided one follows the force); the published one starts at random.
 
     Args:
         dims: 2 or 3.
@@ -87,6 +87,15 @@ class MomentumNet(nn.Module):
         keep_variance(self)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+        if guided:
+            self._follow_the_force()
+
+    def _follow_the_force(self) -> None:
+        """Start with the force itself as the momentum: learning then begins with a registration that works already."""
+        with torch.no_grad():
+            middle = self.last.weight[(slice(None), slice(None), *(1,) * self.dims)]
+            # Maps are pulled back along the velocity, so the momentum goes against the force.
+            middle[:, -self.dims :] = -torch.eye(self.dims)
 
     def forward(self, warped: Tensor, fixed: Tensor) -> Tensor:
         same_pair(warped, fixed, self.dims)

@@ -11,7 +11,16 @@ from .maps import warp_by_map
 from .vsvf import VSVF
 
 RADIUS = 2
-LENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+LENGTHS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+LEAST = LENGTHS[1]
+
+
+@torch.no_grad()
+def best_lengths(vsvf: VSVF, momentum: Tensor, start: Tensor, moving: Tensor, fixed: Tensor) -> Tensor:
+    """:func:`best_length` of each pair of a batch, (B, 1, *1)."""
+    pairs = zip(*(tensor.split(1) for tensor in (momentum.detach(), start, moving, fixed)), strict=True)
+    lengths = [best_length(vsvf, *pair) for pair in pairs]
+    return momentum.new_tensor(lengths).view(-1, *(1,) * (momentum.ndim - 1))
 
 
 @torch.no_grad()
