@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from regnet import zoo
 from regnet.errors import InputError, ModelError
+from regnet.image import Grid
 from regnet.models.avsm_network import Prediction
 from regnet.networks.avsm import AVSM
 from regnet.training.checkpoints import BEST, LAST, best_checkpoint, load_checkpoint
@@ -123,6 +125,7 @@ def test_exported_weights_are_the_trained_ones(unbroken, tmp_path, monkeypatch):
 
     class Pair:
         shape, fixed, moving = (30, 40), *torch.rand(2, 1, 1, 30, 40)
+        grid = Grid((1, 30, 40), np.eye(4), 2)
 
     class Steps:
         affine_steps, momentum_steps = 2, 1

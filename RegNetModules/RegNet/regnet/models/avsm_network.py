@@ -12,6 +12,7 @@ from ..errors import ModelError
 from ..networks.avsm import AVSM
 from ..networks.avsm_momentum import half_shape
 from ..networks.maps import identity_affine
+from ..orientation import Orientation
 from ..pair import Pair
 from .avsm import Parameters
 
@@ -19,8 +20,8 @@ from .avsm import Parameters
 class Prediction:
     """The trained networks, ready for pairs of the device.
 
-    Pairs are resampled to the grid the networks were trained on, over the same corners; maps of the unit cube and
-    affine transforms in [-1, 1] do not change by that.
+    Pairs are turned the way round the networks know and resampled to the grid they were trained on, over the same
+    corners; maps of the unit cube and affine transforms in [-1, 1] do not change by the latter.
 
     Raises:
         ModelError: the weights are of another dimension or do not fit their configuration.
@@ -36,14 +37,15 @@ class Prediction:
             reason = str(error).splitlines()[0]
             raise ModelError(f"These AVSM weights do not fit their configuration: {reason}.") from None
         self.network = network.to(pair.fixed.device).eval()
-        self.pair = pair
+        self.orientation = Orientation.of(pair.grid)
+        self.moving, self.fixed = self.orientation.apply(pair.moving), self.orientation.apply(pair.fixed)
 
     def affine(self, parameters: Parameters) -> Tensor:
         """``[A | b]``, (d, d + 1), of the affine network."""
         with torch.inference_mode():
             images = self._images(self.network.settings.image_shape)
             output = self.network(*images, stage="affine", affine_steps=parameters.affine_steps or None)
-        return output["aux"]["affine"][0].clone()
+        return self.orientation.affine_back(output["aux"]["affine"][0]).clone()
 
     def map(self, parameters: Parameters) -> Tensor:
         """The momentum network's map (1, d, *network's grid) of a pair that is affinely aligned; coarse grid first."""
@@ -63,8 +65,8 @@ class Prediction:
                 )
                 where = output["aux"]["maps"][-1] if output["aux"]["maps"] else where
         # A clone made outside: inference tensors cannot take part in an optimisation that follows.
-        return output["transform"].clone()
+        return self.orientation.map_back(output["transform"]).clone()
 
     def _images(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Moving and fixed on a grid of ``shape``."""
-        return spatial.reduce(self.pair.moving, shape), spatial.reduce(self.pair.fixed, shape)
+        return spatial.reduce(self.moving, shape), spatial.reduce(self.fixed, shape)

@@ -19,6 +19,7 @@ from ..demo import ATLAS, find_demo_data
 from ..errors import InputError
 from ..files import replacing
 from ..image import Grid, Image
+from ..orientation import Orientation
 from ..synth.schemes import SCHEMES, t1_picture
 from ..transform import Transform
 from .config import Data
@@ -74,12 +75,13 @@ def prepare(
 
 
 def working_grid(template: Image, settings: Data) -> Grid:
-    """The grid of ``settings`` around the template's middle, along the template's axes."""
+    """The grid of ``settings`` around the template's middle, along the template's axes in canonical order."""
     shape = tuple(settings.shape) if template.ndim == 3 else (1, *settings.shape)
     if len(settings.shape) != template.ndim:
         raise InputError(f"The data's shape {list(settings.shape)} does not fit a {template.ndim}D template.")
     matrix = np.eye(4)
-    matrix[:3, :3] = template.index_to_world[:3, :3] / template.spacing * settings.spacing
+    directions = template.index_to_world[:3, :3] / template.spacing
+    matrix[:3, :3] = Orientation.of(template.grid).directions(directions) * settings.spacing
     middle = (np.array(shape[::-1]) - 1) / 2
     matrix[:3, 3] = template.grid.center() - matrix[:3, :3] @ middle
     return Grid(shape, matrix, template.ndim)

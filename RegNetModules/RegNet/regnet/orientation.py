@@ -1,0 +1,66 @@
+"""The axes of anatomy: networks see every head the way round they were trained on, however its file stores it.
+
+Canonical array axes (z, y, x) run to superior, anterior and right, as in the atlas of the demonstration; only whole
+axes are exchanged and mirrored, nothing is resampled.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .image import Grid
+
+CANONICAL = np.diag([-1.0, -1.0, 1.0])
+"""World directions (LPS) of the canonical index axes x, y, z, as columns."""
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """``axes`` say for each canonical array axis which of the grid's array axes it is; ``mirrored`` whether it runs the
+    other way. Two-dimensional grids stay as they are: nothing tells which plane of the body they show."""
+
+    axes: tuple[int, ...]
+    mirrored: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, grid: Grid) -> Orientation:
+        if grid.ndim == 2:
+            return cls((0, 1), (False, False))
+        directions = grid.index_to_world[:3, :3] / np.linalg.norm(grid.index_to_world[:3, :3], axis=0)
+        along = CANONICAL.T @ directions  # [canonical index axis, index axis of the grid]
+        best = max(itertools.permutations(range(3)), key=lambda order: sum(abs(along[n, order[n]]) for n in range(3)))
+        mirrored = [bool(along[n, best[n]] < 0) for n in range(3)]
+        return cls(tuple(2 - best[n] for n in (2, 1, 0)), tuple(mirrored[::-1]))
+
+    def directions(self, columns: np.ndarray) -> np.ndarray:
+        """The grid's directions, columns (3, 3) by index axis x, y, z, in canonical order."""
+        if len(self.axes) == 2:
+            return columns
+        source = [2 - axis for axis in self.axes[::-1]]
+        return columns[:, source] * np.where(self.mirrored[::-1], -1.0, 1.0)
+
+    def apply(self, volume: Tensor) -> Tensor:
+        """``volume`` (B, C, *shape) of the grid in canonical order."""
+        volume = volume.permute(0, 1, *(axis + 2 for axis in self.axes))
+        return volume.flip([axis + 2 for axis, turn in enumerate(self.mirrored) if turn])
+
+    def map_back(self, where: Tensor) -> Tensor:
+        """A canonical map of the unit cube (B, d, *shape) as one of the grid's axes."""
+        turned = torch.tensor(self.mirrored, device=where.device).view(1, -1, *(1,) * len(self.axes))
+        where = torch.where(turned, 1.0 - where, where)
+        where = where.flip([axis + 2 for axis, turn in enumerate(self.mirrored) if turn])
+        order = [self.axes.index(axis) for axis in range(len(self.axes))]
+        return where[:, order].permute(0, 1, *(axis + 2 for axis in order)).contiguous()
+
+    def affine_back(self, affine: Tensor) -> Tensor:
+        """A canonical ``[A | b]`` (d, d + 1) in [-1, 1] as one of the grid's axes."""
+        d = len(self.axes)
+        to_canonical = affine.new_zeros(d, d)
+        for axis, (source, turn) in enumerate(zip(self.axes, self.mirrored, strict=True)):
+            to_canonical[axis, source] = -1.0 if turn else 1.0
+        return to_canonical.T @ torch.cat([affine[:, :d] @ to_canonical, affine[:, d:]], dim=1)
