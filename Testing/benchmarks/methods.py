@@ -7,6 +7,8 @@ import shlex
 METHODS: dict[str, tuple[str, ...]] = {
     "identity": ("identity",),
     "regnet": ("regnet",),
+    "regnet-network": ("regnet", "--arguments=--refine=off"),
+    "regnet-untrained": ("regnet", "--arguments=-p weights=none"),
     "regnet-affine": ("regnet", "--only-align", "affine"),
     "greedy-ncc2": ("greedy", "--radius", "2"),
     "greedy-ncc4": ("greedy", "--radius", "4"),
@@ -20,6 +22,8 @@ METHODS: dict[str, tuple[str, ...]] = {
 DESCRIPTIONS = {
     "identity": "no registration",
     "regnet": "`regnet register --no-report`, defaults",
+    "regnet-network": "the same with `--refine off`: what the trained networks predict",
+    "regnet-untrained": "the same with `-p weights=none`: no networks, optimised on the pair",
     "regnet-affine": "RegNet's initial alignment alone",
     "greedy-ncc2": "greedy, affine then deformable, NCC 2x2x2, `-n 100x50x10`",
     "greedy-ncc4": "the same with NCC 4x4x4",

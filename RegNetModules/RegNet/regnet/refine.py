@@ -32,8 +32,8 @@ class Schedule:
     """``factors`` of the finest spacing, coarse to fine, and the most ``iterations`` at each.
 
     ``step`` is the longest move of an iteration in voxels of its level; ``update_sigma`` smooths the step (a fluid
-    regulariser) and ``field_sigma`` the map (an elastic one), both in voxels. A level ends early when the similarity
-    gains less than ``tolerance`` of itself over :data:`CHECK_EVERY` iterations.
+    regulariser) and ``field_sigma`` the map (an elastic one), both in voxels. With a ``tolerance`` above 0 a level ends
+    early when the similarity gains less than this part of itself over :data:`CHECK_EVERY` iterations.
     """
 
     factors: tuple[float, ...] = (4.0, 2.0, 1.4, 1.0)
@@ -47,6 +47,10 @@ class Schedule:
     tolerance: float = 0.0
     shortest: float = 0.2
     finest_field: float = 1.0
+
+
+AFTER_NETWORK = Schedule(iterations=(8, 10, 8, 6))
+"""For predictions of trained networks: they leave little to do at the coarse levels."""
 
 
 def schedule_for(refine: str | int, schedule: Schedule | None = None) -> Schedule | None:

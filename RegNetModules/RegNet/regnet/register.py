@@ -26,8 +26,8 @@ from .metrics import folding_percent, sdlogj
 from .models import get_info, get_model, get_parameters
 from .models.base import ParametersBase
 from .pair import Pair, make_pair
+from .refine import AFTER_NETWORK, schedule_for, unfold
 from .refine import refine as refine_displacement
-from .refine import schedule_for, unfold
 from .transform import Affine, Composite, DisplacementField, Transform
 from .usage import PeakMemory
 from .zoo import WeightsRecord, find_weights, load_state
@@ -118,7 +118,7 @@ class _Job:
         self.weights = self._weights(events)
         self.state = load_state(self.weights) if self.weights else None
         self.config = self.weights.config or {} if self.weights else None
-        self.schedule = schedule_for(refine)
+        self.schedule = schedule_for(refine, AFTER_NETWORK if self.weights else None)
         self.device = resolve_device(device)
         self.memory_mb = memory_budget(self.device, memory_mb)
         self.align, self.refine, self.seed, self.events = align, refine, int(seed), events
@@ -130,6 +130,7 @@ class _Job:
             check_pair(self.fixed, self.moving, self.info)
             if self.weights and self.module.dimension_of(self.config) != self.fixed.ndim:
                 self.weights = self.state = self.config = None
+                self.schedule = schedule_for(self.refine)
             self.fixed_mask = self._mask(fixed_mask, self.fixed, "fixed")
             self.moving_mask = self._mask(moving_mask, self.moving, "moving")
         with self.events.stage("align", 0.03, 0.2):
@@ -193,7 +194,9 @@ class _Job:
                     alignment = Affine(matrix, self.fixed.ndim).then(alignment)
                 pair = self._pair(alignment)
             with self.events.stage("field", 0.2, 1.0):
-                displacement = self.module.predict(pair, self.parameters, self.state, self.config, self.events)
+                displacement = self.module.predict(
+                    pair, self.parameters, self.state, self.config, self.events, final=self.schedule is None
+                )
         with self.events.stage("refine", 0.45, 0.9), torch.inference_mode():
             if self.schedule is not None:
                 displacement = refine_displacement(

@@ -10,7 +10,7 @@ Only ``sha256`` must be there; the rest says how the network is built and where 
 further trainings, of the ``parts`` of the network that it names.
 
 Folders are searched in this order: those in ``$REGNET_MODELS`` (separated as in ``$PATH``), ``Models`` beside the
-installed package (the Slicer extension), ``Models`` at the root of a checkout.
+installed package (the Slicer extension), ``Models`` at the root of a checkout, and what pip installs below its prefix.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,8 @@ def model_folders() -> list[Path]:
     """The folders that are searched, existing or not, the first one first."""
     named = [Path(entry) for entry in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if entry]
     package = Path(__file__).resolve().parent
-    return [*named, package.parent / "Models", package.parents[2] / "Models"]
+    installed = Path(sys.prefix) / "share" / "regnet" / "Models"
+    return [*named, package.parent / "Models", package.parents[2] / "Models", installed]
 
 
 def find_weights(model: str, variant: str | None = None) -> WeightsRecord | None:

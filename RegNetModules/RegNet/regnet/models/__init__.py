@@ -12,7 +12,7 @@ MODEL_NAMES: tuple[str, ...] = ("avsm",)
 
 
 def get_model(name: str) -> ModuleType:
-    """The model's module: ``info``, ``Parameters`` and ``predict(pair, parameters, state, config, events)``.
+    """The model's module: ``info``, ``Parameters`` and ``predict(pair, parameters, state, config, events, final)``.
 
     Raises:
         ModelError: there is no such model.

@@ -126,18 +126,19 @@ def predict(
     state: dict[str, Tensor] | None,
     config: dict[str, Any] | None,
     events: Events,
+    final: bool = True,
 ) -> Tensor:
     """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners.
 
     With weights (``state`` and the ``config`` they were trained with) it is the networks'; without, the momentum is
-    optimised on the pair.
+    optimised on the pair. What is not ``final`` will be refined, so the networks' finer grid is left out.
     """
     from ..networks.maps import map_to_displacement
 
     if state is not None:
         from .avsm_network import Prediction
 
-        return map_to_displacement(Prediction(pair, state, config or {}).map(parameters))
+        return map_to_displacement(Prediction(pair, state, config or {}).map(parameters, final))
     from .avsm_optimise import optimise
 
     return optimise(pair, parameters, events)

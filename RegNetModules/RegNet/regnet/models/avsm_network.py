@@ -36,7 +36,9 @@ class Prediction:
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"These AVSM weights do not fit their configuration: {reason}.") from None
-        self.network = network.to(pair.fixed.device).eval()
+        # Convolutions of few channels are much faster with the channels side by side.
+        layout = torch.channels_last if network.dims == 2 else torch.channels_last_3d
+        self.network = network.to(pair.fixed.device, memory_format=layout).eval()
         self.orientation = Orientation.of(pair.grid)
         self.moving, self.fixed = self.orientation.apply(pair.moving), self.orientation.apply(pair.fixed)
 
@@ -47,10 +49,12 @@ class Prediction:
             output = self.network(*images, stage="affine", affine_steps=parameters.affine_steps or None)
         return self.orientation.affine_back(output["aux"]["affine"][0]).clone()
 
-    def map(self, parameters: Parameters) -> Tensor:
-        """The momentum network's map (1, d, *network's grid) of a pair that is affinely aligned; coarse grid first."""
+    def map(self, parameters: Parameters, final: bool = True) -> Tensor:
+        """The momentum network's map (1, d, *its grid) of a pair that is affinely aligned, on the coarse grid and, for
+        a ``final`` one, then on the finer."""
         settings, where, output = self.network.settings, None, {}
         shapes = [shape for shape in (settings.coarse_shape, settings.image_shape) if shape]
+        shapes = shapes if final else shapes[:1]
         with torch.inference_mode():
             for shape in shapes:
                 images = self._images(shape)
