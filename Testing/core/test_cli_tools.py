@@ -108,7 +108,7 @@ def test_align_writes_a_linear_transform(files, tmp_path):
 
 
 def test_models_lists_what_is_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("REGNET_MODELS", str(tmp_path))
+    monkeypatch.setattr("regnet.zoo.model_folders", lambda: [tmp_path])
     listed = json.loads(run("models", "--json").stdout)
     avsm = next(entry for entry in listed if entry["name"] == "avsm")
     needed = {"name", "title", "paper", "dimensions", "modalities", "transform_kind", "fuses", "weights"}

@@ -11,7 +11,7 @@ from regnet.errors import Cancelled, InputError
 from regnet.events import Events, Preview
 from regnet.image import Grid, Image
 from regnet.pair import make_pair
-from regnet.refine import Schedule, refine, schedule_for, unfold
+from regnet.refine import AFTER_NETWORK, Schedule, after_network, refine, schedule_for, unfold
 from regnet.register import tapered
 from regnet.transform import Affine, DisplacementField
 
@@ -139,6 +139,18 @@ def test_what_refine_accepts():
     for wrong in ("fast", -3, "1e9"):
         with pytest.raises(InputError, match="give auto, off, or a number"):
             schedule_for(wrong)
+
+
+def test_coarse_predictions_get_more_iterations():
+    image = Image(torch.rand(1, 24, 48, 36), np.eye(4))
+    pair = make_pair(image, image, Affine.identity(), None, None, 4000.0, torch.device("cpu"))
+
+    def iterations(factor: int) -> tuple[int, ...]:
+        return after_network(pair, [n // factor for n in pair.shape]).iterations
+
+    assert iterations(1) == iterations(2) == AFTER_NETWORK.iterations
+    assert iterations(3) == (12, 15, 12, 8)
+    assert iterations(6) == tuple(2 * count for count in AFTER_NETWORK.iterations)
 
 
 def test_unfold_removes_folds_and_leaves_the_rest():

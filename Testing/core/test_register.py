@@ -65,7 +65,8 @@ def test_the_report_tells_what_happened(registered):
     assert json.loads(json.dumps(report)) == report
     assert report["similarity_after"] > report["similarity_before"] + 0.2
     assert report["folding_percent"] == 0 and 0 < report["sdlogj"] < 0.6
-    assert report["model"] == "avsm" and report["weights"] is None and report["device"] == "cpu"
+    assert report["model"] == "avsm" and report["device"] == "cpu" and report["warnings"] == []
+    assert report["weights"]["variant"] == "brain"
     assert report["time_s"]["total"] >= report["time_s"]["align"] > 0
     assert report["peak_memory_mb"] > 50
     assert report["working_grid"]["shape"] == [44, 50, 56]
@@ -88,8 +89,9 @@ def test_refine_off_is_smoother_and_less_similar(registered):
 @pytest.mark.parametrize("similarity", ["lncc", "mk-lncc"])
 def test_both_similarities_of_the_momentum_improve_the_match(similarity):
     fixed, moving, _ = world_pair()
-    result = register(fixed, moving, refine="off", parameters={"similarity": similarity, "iterations": 12})
-    aligned = register(fixed, moving, refine="off", parameters={"iterations": 0})
+    choice = {"weights": "none", "similarity": similarity}
+    result = register(fixed, moving, refine="off", parameters={**choice, "iterations": 12})
+    aligned = register(fixed, moving, refine="off", parameters={**choice, "iterations": 0})
     assert result.report["similarity_after"] > aligned.report["similarity_after"] + 0.01
     assert result.report["folding_percent"] == 0
 

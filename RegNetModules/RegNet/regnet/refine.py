@@ -9,6 +9,8 @@ of composition, so the map's own Jacobian is never needed.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +51,14 @@ class Schedule:
     finest_field: float = 1.0
 
 
-AFTER_NETWORK = Schedule(iterations=(8, 10, 8, 6))
-"""For predictions of trained networks: they leave little to do at the coarse levels."""
+AFTER_NETWORK = Schedule(iterations=(8, 10, 8, 5))
+"""For predictions of trained networks, which leave little to do at the coarse levels, on a grid with voxels twice as
+wide as the finest; see :func:`after_network`."""
+MOST_STRETCHED = 2.0
+
+
+def is_auto(refine: str | int) -> bool:
+    return str(refine).strip().lower() == "auto"
 
 
 def schedule_for(refine: str | int, schedule: Schedule | None = None) -> Schedule | None:
@@ -61,7 +69,7 @@ def schedule_for(refine: str | int, schedule: Schedule | None = None) -> Schedul
     """
     schedule = schedule or Schedule()
     text = str(refine).strip().lower()
-    if text == "auto":
+    if is_auto(refine):
         return schedule
     if text in ("off", "0"):
         return None
@@ -69,6 +77,15 @@ def schedule_for(refine: str | int, schedule: Schedule | None = None) -> Schedul
         raise InputError(f"refine is {refine!r}; give auto, off, or a number of iterations up to 10000.")
     iterations = (*schedule.iterations[:-1], int(text))
     return dataclasses.replace(schedule, iterations=iterations, tolerance=0.0)
+
+
+def after_network(pair: Pair, predicted: Sequence[int]) -> Schedule:
+    """:data:`AFTER_NETWORK` for a prediction on a grid of ``predicted`` sizes: the coarser its voxels are beside the
+    pair's, the more the iterations, whose steps are a fraction of a voxel, have to bridge."""
+    ratio = (math.prod(pair.shape) / math.prod(predicted)) ** (1 / len(pair.shape))
+    stretch = min(max(ratio / 2.0, 1.0), MOST_STRETCHED)
+    iterations = tuple(math.ceil(stretch * count) for count in AFTER_NETWORK.iterations)
+    return dataclasses.replace(AFTER_NETWORK, iterations=iterations)
 
 
 def refine(

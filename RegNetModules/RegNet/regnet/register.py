@@ -26,7 +26,7 @@ from .metrics import folding_percent, sdlogj
 from .models import get_info, get_model, get_parameters
 from .models.base import ParametersBase
 from .pair import Pair, make_pair
-from .refine import AFTER_NETWORK, schedule_for, unfold
+from .refine import AFTER_NETWORK, after_network, is_auto, schedule_for, unfold
 from .refine import refine as refine_displacement
 from .transform import Affine, Composite, DisplacementField, Transform
 from .usage import PeakMemory
@@ -198,9 +198,12 @@ class _Job:
                     pair, self.parameters, self.state, self.config, self.events, final=self.schedule is None
                 )
         with self.events.stage("refine", 0.45, 0.9), torch.inference_mode():
-            if self.schedule is not None:
+            schedule = self.schedule
+            if self.weights and is_auto(self.refine):
+                schedule = after_network(pair, displacement.shape[2:])
+            if schedule is not None:
                 displacement = refine_displacement(
-                    pair, displacement, self.schedule, self.events, self.parameters.regularization
+                    pair, displacement, schedule, self.events, self.parameters.regularization
                 )
             displacement = unfold(displacement)
         return alignment, pair, displacement

@@ -16,6 +16,9 @@ from ..orientation import Orientation
 from ..pair import Pair
 from .avsm import Parameters
 
+FINER = 1.25
+"""The grid of a final prediction, as a factor of the one that the network was trained on."""
+
 
 class Prediction:
     """The trained networks, ready for pairs of the device.
@@ -53,10 +56,14 @@ class Prediction:
         """The momentum network's map (1, d, *its grid) of a pair that is affinely aligned, on the coarse grid and, for
         a ``final`` one, then on the finer."""
         settings, where, output = self.network.settings, None, {}
-        shapes = [shape for shape in (settings.coarse_shape, settings.image_shape) if shape]
-        shapes = shapes if final else shapes[:1]
+        steps = parameters.momentum_steps or settings.momentum_steps
+        grids = [(settings.coarse_shape or settings.image_shape, steps)]
+        if final and settings.coarse_shape:
+            # Convolutions fit any grid, and a finer one than they were trained on serves them well.
+            fine = tuple(round(FINER * n) for n in settings.image_shape)
+            grids.append((fine, parameters.momentum_steps or steps + 1))
         with torch.inference_mode():
-            for shape in shapes:
+            for shape, count in grids:
                 images = self._images(shape)
                 if where is not None:
                     where = spatial.resize(where, half_shape(shape))
@@ -64,7 +71,7 @@ class Prediction:
                     *images,
                     initial_affine=identity_affine(1, self.network.dims, images[1]),
                     initial_map=where,
-                    momentum_steps=parameters.momentum_steps or None,
+                    momentum_steps=count,
                     search=True,
                 )
                 where = output["aux"]["maps"][-1] if output["aux"]["maps"] else where
