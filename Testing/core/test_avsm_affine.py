@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from regnet.errors import ModelError
@@ -226,3 +229,12 @@ def test_identity_map_meets_the_affine_identity():
     assert torch.allclose(
         affine_map(identity_affine(1, 3, like), (9, 12, 10)), identity_map((9, 12, 10), like), atol=1e-15
     )
+
+
+def test_building_one_imports_no_compiler():
+    """Shapes alone, on PyTorch's device for them, would import symbolic mathematics for a second."""
+    code = (
+        "import sys, torch; from regnet.networks.avsm import AVSM, AVSMConfig; "
+        "AVSM(AVSMConfig(image_shape=(16, 24, 20))); assert not {'sympy', 'torch._dynamo'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -170,6 +170,6 @@ def _force(level: Pair, parameters: Parameters) -> Force:
         warped = warped.requires_grad_(True)
         distance = loss(warped, level.fixed)
         (gradient,) = torch.autograd.grad(-distance, warped)
-        return 1.0 - float(distance), gradient
+        return 1.0 - float(distance.detach()), gradient
 
     return value_and_gradient

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -54,9 +53,15 @@ class AffineNet(nn.Module):
             self.head[-1].bias.copy_(torch.eye(dims, dims + 1).flatten())
 
     def _feature_shape(self) -> torch.Size:
-        """(channels, *sizes) of the last features, from a dry run on shapes alone."""
-        image = torch.empty(1, 32, *self.image_shape, device="meta")
-        return copy.deepcopy(self.features).to("meta")(image).shape[1:]
+        """(channels, *sizes) of the last features; a dry run on shapes alone would make PyTorch import for a second."""
+        channels, sizes = 0, list(self.image_shape)
+        for layer in self.features:
+            if isinstance(layer, (nn.MaxPool2d, nn.MaxPool3d)):
+                sizes = [n // 2 for n in sizes]
+            elif isinstance(layer, (nn.Conv2d, nn.Conv3d)):
+                channels = layer.out_channels
+                sizes = [(n - 1) // layer.stride[0] + 1 for n in sizes]
+        return torch.Size((channels, *sizes))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
         same_pair(moving, fixed, self.dims)
