@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .callable_module import make_callable
 from .errors import InputError
 from .events import Events
 
@@ -98,3 +99,6 @@ def _shift(vector: np.ndarray) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:3, 3] = vector
     return matrix
+
+
+make_callable(__name__, align)

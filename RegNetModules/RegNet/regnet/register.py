@@ -16,6 +16,7 @@ from torch import Tensor
 from . import spatial
 from ._version import __version__
 from .align import align as find_alignment
+from .callable_module import make_callable
 from .checks import as_image, check_mask, check_pair
 from .devices import memory_budget, resolve_device
 from .errors import MemoryError_
@@ -292,3 +293,6 @@ def _fading(face: Tensor, axis: int) -> int:
 
 def _ramp(margin: int) -> Tensor:
     return 0.5 - 0.5 * torch.cos(torch.linspace(0.0, torch.pi, margin + 1))[:-1]
+
+
+make_callable(__name__, register)

@@ -1,0 +1,42 @@
+"""What the package offers by name, however its modules are imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CALL = """
+import sys
+{before}
+import regnet
+assert "torch" not in sys.modules or {heavy}
+for attempt in range(2):
+    for function in (regnet.register, regnet.align):
+        try:
+            function("there-is-no-such-file.nii", "nor-this.nii")
+        except (regnet.RegNetError, AttributeError):
+            pass  # called, and refused what it was given
+from regnet import align, register
+assert callable(register) and callable(align)
+from regnet.register import tapered
+from regnet.align import ALIGNMENTS
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "heavy"),
+    [("", False), ("import regnet.register, regnet.align", True), ("from regnet.register import tapered", True)],
+)
+def test_functions_stay_functions_whatever_is_imported_first(before, heavy):
+    subprocess.run([sys.executable, "-c", CALL.format(before=before, heavy=heavy)], check=True)
+
+
+def test_all_names_are_there():
+    import regnet
+
+    for name in regnet.__all__:
+        assert getattr(regnet, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'registre'"):
+        _ = regnet.registre
