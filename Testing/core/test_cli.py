@@ -241,14 +241,14 @@ def test_a_real_registration_end_to_end(tmp_path):
     whole.resample(grid, truth).write(tmp_path / "fixed.nii.gz")
     out = tmp_path / "out"
     arguments = ("register", tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", "-o", out)
-    result = run(*arguments, "--device", "cpu", "--refine", "5", "-p", "iterations=5", "--json")
+    result = run(*arguments, "--device", "cpu", "--refine", "5", "-p", "momentum_steps=2", "--json")
     report = json.loads(result.stdout)
     needed = {
         "model", "weights", "device", "working_grid", "time_s", "peak_memory_mb", "similarity_before",
         "similarity_after", "folding_percent", "sdlogj", "warnings",
     }  # fmt: skip
     assert needed <= report.keys() and {path.name for path in out.iterdir()} == RESULTS
-    assert report["device"] == "cpu" and report["model"] == "avsm"
+    assert report["device"] == "cpu" and report["model"] == "avsm" and report["weights"]["variant"] == "brain"
     assert report["similarity_after"] > report["similarity_before"] and report["folding_percent"] == 0
     found = read_transform(out / "transform.h5")
     points = grid.points()[Image.read(tmp_path / "fixed.nii.gz").data[0].numpy() > 30]

@@ -9,9 +9,11 @@ import pytest
 import torch
 from regnet.image import Grid
 from regnet.networks.maps import affine_map, identity_map, warp_by_map
-from regnet.orientation import CANONICAL, Orientation
+from regnet.orientation import Orientation
 
 SHAPE = (7, 9, 11)
+CANONICAL = np.diag([-1.0, -1.0, 1.0])
+"""Right, anterior and superior in the world (LPS), as columns."""
 STORED = [
     (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1.0, -1.0), repeat=3)
 ]

@@ -13,11 +13,15 @@ import sys
 import regnet
 assert "torch" not in sys.modules or {heavy}
 for attempt in range(2):
-    for function in (regnet.register, regnet.align):
+    for function, arguments in (
+        (regnet.register, ("there-is-no-such-file.nii", "nor-this.nii")),
+        (regnet.align, (None, None, "no-such-method")),
+    ):
         try:
-            function("there-is-no-such-file.nii", "nor-this.nii")
-        except (regnet.RegNetError, AttributeError):
-            pass  # called, and refused what it was given
+            function(*arguments)
+        except regnet.RegNetError:
+            continue  # called, and refused what it was given
+        raise AssertionError(f"{{function}} took {{arguments}}")
 from regnet import align, register
 assert callable(register) and callable(align)
 from regnet.register import tapered

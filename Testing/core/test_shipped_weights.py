@@ -39,7 +39,7 @@ def test_every_variant_is_there_with_its_record_and_card(model):
 
 
 def test_networks_of_avsm_have_learned_something():
-    """All layers have left their start, and by more than rounding."""
+    """The last layers, which start from fixed values, have left them by more than rounding."""
     record = zoo.find_weights("avsm", "brain")
     state = zoo.load_state(record)
     fresh = AVSM.from_config(record.config).state_dict()

@@ -15,8 +15,12 @@ from torch import Tensor
 
 from .image import Grid
 
-CANONICAL = np.diag([-1.0, -1.0, 1.0])
-"""World directions (LPS) of the canonical index axes x, y, z, as columns."""
+
+def anatomical_axes(grid: Grid) -> list[tuple[int, int]]:
+    """For world x, y, z (LPS): the array axis that runs most nearly along it, and the sign."""
+    cosines = (grid.index_to_world[:3, :3] / grid.spacing)[:, ::-1]
+    best = max(itertools.permutations(range(3)), key=lambda p: sum(abs(cosines[w, a]) for w, a in enumerate(p)))
+    return [(axis, 1 if cosines[world, axis] >= 0 else -1) for world, axis in enumerate(best)]
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,8 @@ class Orientation:
     def of(cls, grid: Grid) -> Orientation:
         if grid.ndim == 2:
             return cls((0, 1), (False, False))
-        directions = grid.index_to_world[:3, :3] / np.linalg.norm(grid.index_to_world[:3, :3], axis=0)
-        along = CANONICAL.T @ directions  # [canonical index axis, index axis of the grid]
-        best = max(itertools.permutations(range(3)), key=lambda order: sum(abs(along[n, order[n]]) for n in range(3)))
-        mirrored = [bool(along[n, best[n]] < 0) for n in range(3)]
-        return cls(tuple(2 - best[n] for n in (2, 1, 0)), tuple(mirrored[::-1]))
+        left, back, top = anatomical_axes(grid)
+        return cls((top[0], back[0], left[0]), (top[1] < 0, back[1] > 0, left[1] > 0))
 
     def directions(self, columns: np.ndarray) -> np.ndarray:
         """The grid's directions, columns (3, 3) by index axis x, y, z, in canonical order."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import struct
 import zlib
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .image import Grid, Image, apply_matrix
+from .orientation import anatomical_axes
 from .transform import Transform
 
 FOLD_COLOUR = (255, 212, 0)
@@ -91,7 +91,7 @@ def planes(grid: Grid, centre: tuple[int, int, int]) -> list[Plane]:
     """
     if grid.ndim == 2:
         return [Plane("Image", "image", 0, 0, (1, 1), (2, 1), ("", "", "", ""), grid)]
-    x, y, z = _anatomical_axes(grid)
+    x, y, z = anatomical_axes(grid)
     up = (z[0], -z[1])
     layouts = (
         ("Axial", z, y, x, ("R", "L", "A", "P")),
@@ -102,13 +102,6 @@ def planes(grid: Grid, centre: tuple[int, int, int]) -> list[Plane]:
         Plane(name, name.lower(), normal[0], centre[normal[0]], row, column, letters, grid)
         for name, normal, row, column, letters in layouts
     ]
-
-
-def _anatomical_axes(grid: Grid) -> list[tuple[int, int]]:
-    """For world x, y, z: the array axis that runs most nearly along it, and the sign."""
-    cosines = (grid.index_to_world[:3, :3] / grid.spacing)[:, ::-1]
-    best = max(itertools.permutations(range(3)), key=lambda p: sum(abs(cosines[w, a]) for w, a in enumerate(p)))
-    return [(axis, 1 if cosines[world, axis] >= 0 else -1) for world, axis in enumerate(best)]
 
 
 def grey(image: Image) -> np.ndarray:

@@ -12,7 +12,8 @@ MODEL_NAMES: tuple[str, ...] = ("avsm",)
 
 
 def get_model(name: str) -> ModuleType:
-    """The model's module: ``info``, ``Parameters`` and ``predict(pair, parameters, state, config, events, final)``.
+    """The model's module: ``info``, ``Parameters``, ``dimension_of(config)``, ``improve_affine(pair, parameters, state,
+    config, events)`` and ``predict(pair, parameters, state, config, events, final)``.
 
     Raises:
         ModelError: there is no such model.

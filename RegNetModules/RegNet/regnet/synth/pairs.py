@@ -10,6 +10,7 @@ stripping removes on either side are 0 on both.
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ class Stripping:
         return labels * (brain | ~_column(hidden, brain)) if bool(hidden.any()) else labels
 
 
-class Maker:
+class Maker(ABC):
     """What all makers share. Call one with a batch and a generator, or with one generator per sample."""
 
     needs: tuple[str, ...] = ()
@@ -123,8 +124,9 @@ class Maker:
         with torch.no_grad():
             return self._make(batch, tuple(shape), draws)
 
+    @abstractmethod
     def _make(self, batch: Batch, shape: tuple[int, ...], draws: Draws) -> dict[str, Tensor]:
-        raise NotImplementedError
+        """The pair, from a batch that has been checked."""
 
     def is_brain(self, labels: Tensor) -> Tensor:
         return self._brain.to(labels.device)[labels]

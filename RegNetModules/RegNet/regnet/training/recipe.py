@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +18,7 @@ Pair = dict[str, Any]
 ``seed``, one integer per sample, for whatever a loss draws at random."""
 
 
-class Recipe:
+class Recipe(ABC):
     """Base of the models' recipes: networks, losses and options of the stages. Loops, files and devices are not its.
 
     ``Options`` is the model of a stage's ``options``. ``parts`` are the submodules that may run in 16 bit; everything
@@ -34,22 +35,22 @@ class Recipe:
         """The checked options of a stage."""
         return check_options(self.Options, stage.options, f"The options of stage {stage.name!r}")
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """A fresh network."""
-        raise NotImplementedError
 
     def parameters(self, network: nn.Module, options: Any) -> Iterable[nn.Parameter]:
         """Those that the stage trains; all others are frozen."""
         return network.parameters()
 
+    @abstractmethod
     def losses(self, network: nn.Module, pair: Pair, options: Any, place: Place) -> dict[str, Tensor]:
         """Weighted terms, each a mean over the samples, and their ``total``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def displacement(self, network: nn.Module, pair: Pair, options: Any) -> Tensor:
         """What the network predicts at this stage, (B, d, *shape) in voxels, for validation."""
-        raise NotImplementedError
 
+    @abstractmethod
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and configuration, as the model's ``predict`` wants them back."""
-        raise NotImplementedError
