@@ -270,10 +270,13 @@ class Shapes(Maker):
         if not self.settings.shape:
             raise InputError("Shapes makes pairs from nothing and has to be told the grid; set 'shape'.")
         draws = Draws(generator, int(batch.get("size", 1)), batch.get("device", "cpu"))
-        settings, shape = self.settings.shapes, tuple(self.settings.shape)
         with torch.no_grad():
-            labels = random_shapes(shape, draws, settings.count, settings.spacing, settings.rim)
-            return self._from_labels(labels, labels, shape, True, draws)
+            return self._make(batch, tuple(self.settings.shape), draws)
+
+    def _make(self, batch: Batch, shape: tuple[int, ...], draws: Draws) -> dict[str, Tensor]:
+        settings = self.settings.shapes
+        labels = random_shapes(shape, draws, settings.count, settings.spacing, settings.rim)
+        return self._from_labels(labels, labels, shape, True, draws)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
