@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ROOT / "RegNetModules"
@@ -83,6 +83,22 @@ def draw_avsm(path: Path) -> None:
     plt.close(figure)
 
 
+def draw_masr(path: Path) -> None:
+    """One anatomy in two contrasts: a bright shell around a dark inside meets a dark shell around a bright inside."""
+    figure, axes, clip = tile()
+    draw_grid(axes, clip)
+    (x, y), (inner_x, inner_y), (core_x, core_y) = outline(1.28), outline(0.98), outline(0.42, 0.05)
+    sides = ((-1.0, (FIXED, GROUND, FIXED)), (0.0, (GROUND, MOVING, GROUND)))
+    for left, colours in sides:
+        half = Rectangle((left, -1.0), 1.0, 2.0, transform=axes.transData)
+        curves = ((x, y), (inner_x, inner_y), (core_x, core_y))
+        for (along, up), colour in zip(curves, colours, strict=True):
+            axes.fill(along, up, color=colour, lw=0, zorder=3)[0].set_clip_path(half)
+    axes.plot([0, 0], [-0.86, 0.86], color=WHITE, lw=2.0, zorder=4)
+    figure.savefig(path, transparent=True)
+    plt.close(figure)
+
+
 def draw_demo_pair(path: Path) -> None:
     import SimpleITK as sitk
 
@@ -110,4 +126,5 @@ if __name__ == "__main__":
     draw_regnet(ROOT / "Resources/Icons/RegNet.png")
     draw_regnet(MODULES / "RegNet/Resources/Icons/RegNet.png")
     draw_avsm(MODULES / "RegNetAVSM/Resources/Icons/RegNetAVSM.png")
+    draw_masr(MODULES / "RegNetMASR/Resources/Icons/RegNetMASR.png")
     draw_demo_pair(MODULES / "RegNet/Resources/Icons/RegNetDemoPair.png")

@@ -22,12 +22,13 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "RegNetModules" / "RegNet")]
 import numpy as np  # noqa: E402
 import pairs  # noqa: E402
 import torch  # noqa: E402
+from regnet.affine_ascent import to_world  # noqa: E402
 from regnet.align import align  # noqa: E402
 from regnet.events import Events  # noqa: E402
 from regnet.image import Image  # noqa: E402
 from regnet.models import avsm  # noqa: E402
 from regnet.models.avsm_network import Prediction  # noqa: E402
-from regnet.models.avsm_optimise import improve_affine, to_world  # noqa: E402
+from regnet.models.avsm_optimise import improve_affine  # noqa: E402
 from regnet.pair import make_pair  # noqa: E402
 from regnet.transform import Affine  # noqa: E402
 from regnet.zoo import find_weights, load_state  # noqa: E402

@@ -19,6 +19,21 @@ METHODS: dict[str, tuple[str, ...]] = {
     "convexadam": ("convexadam",),
 }
 
+# What images of different contrasts can be registered with. All are of one subject, so rigid alignments are fair; an
+# affine one by mutual information stretches thin stacks of slices.
+MULTIMODAL: dict[str, tuple[str, ...]] = {
+    "identity": METHODS["identity"],
+    "regnet-affine": METHODS["regnet-affine"],
+    "regnet-masr": ("regnet", "--arguments=--model masr"),
+    "regnet-masr-mind": ("regnet", "--arguments=--model masr -p descriptor=mind"),
+    "regnet-avsm-untrained": ("regnet", "--arguments=--model avsm -p weights=none"),
+    "greedy-nmi": ("greedy", "--metric", "NMI"),
+    "ants-syn-mi": ("ants", "--recipe", "SyN", "--metric", "mattes"),
+    "elastix-mi": ("elastix", "--align", "rigid"),
+    "convexadam-rigid": ("convexadam", "--align", "rigid"),
+    "convexadam": METHODS["convexadam"],
+}
+
 DESCRIPTIONS = {
     "identity": "no registration",
     "regnet": "`regnet register --no-report`, defaults",
@@ -32,24 +47,35 @@ DESCRIPTIONS = {
     "ants-syn-cc": "antspyx `antsRegistrationSyN[s]` (cross-correlation)",
     "elastix": "itk-elastix, default affine then B-spline, mutual information",
     "convexadam": "convexAdam, MIND-SSC, defaults, after a SimpleITK affine",
+    "regnet-masr": "`regnet register --model masr --no-report`, defaults",
+    "regnet-masr-mind": "the same with `-p descriptor=mind`",
+    "regnet-avsm-untrained": "`regnet register --model avsm -p weights=none --no-report`: optimised on the pair",
+    "greedy-nmi": "greedy by NMI: rigid with `-search 500 15 15`, affine, deformable, `-n 100x50x10`",
+    "ants-syn-mi": "antspyx `SyN`, affine and deformable by Mattes mutual information, its defaults",
+    "elastix-mi": "itk-elastix, default rigid then B-spline, Mattes mutual information",
+    "convexadam-rigid": "convexAdam, MIND-SSC, defaults, after a SimpleITK rigid alignment by mutual information",
 }
 
-# The ones that times are compared with.
+# The ones that times are compared with, in the one benchmark and in the other.
 REFERENCES = ("greedy-ncc2", "ants-syn")
+MULTIMODAL_REFERENCES = ("convexadam-rigid",)
 
 
-def select(names: list[str], extra: list[str]) -> dict[str, tuple[str, ...]]:
-    """The methods called for, in the order above.
+def select(
+    names: list[str], extra: list[str], methods: dict[str, tuple[str, ...]] = METHODS
+) -> dict[str, tuple[str, ...]]:
+    """The methods called for, in the order of ``methods``.
 
     Args:
         names: method names or ``all``.
         extra: further methods as ``NAME=PEER OPTIONS``, for example ``regnet-off=regnet --arguments=--refine=off``;
             they are always in.
+        methods: the ones to choose from.
 
     Raises:
         SystemExit: a name is unknown or an extra method is not written like that.
     """
-    known = dict(METHODS)
+    known = dict(methods)
     for text in extra:
         name, equals, rest = text.partition("=")
         if not equals or not rest.split():

@@ -93,17 +93,27 @@ def select(names: list[str], data: str | None) -> list[Pair]:
     for name in names:
         if name not in known:
             raise SystemExit(f"There is no pair or data set {name!r}; choose from {', '.join(sorted(known))}.")
-    folder = data or os.environ.get(DATA_VARIABLE)
-    if not folder:
-        raise SystemExit(
-            f"The benchmark needs the folder of its images: give it with --data or in ${DATA_VARIABLE} "
-            "(Testing/benchmarks/pairs.py says what it holds)."
-        )
-    if not Path(folder).is_dir():
-        raise SystemExit(f"The data folder {folder} is not there; give the right one with --data or ${DATA_VARIABLE}.")
+    folder = data_folder(data, "pairs.py")
     wanted = [pair for pair in PAIRS if {"all", pair.name, pair.dataset} & set(names)]
-    pairs = [pair.resolved(Path(folder).resolve()) for pair in wanted]
+    pairs = [pair.resolved(folder) for pair in wanted]
     for pair in pairs:
         for file in pair.missing():
             raise SystemExit(f"Pair {pair.name} needs {file}, which is not there; is {folder} the right data folder?")
     return pairs
+
+
+def data_folder(data: str | None, described: str) -> Path:
+    """The folder of the images, from ``data`` or ``$REGNET_DATA``; ``described`` is the file that says what it holds.
+
+    Raises:
+        SystemExit: no folder is given, or it is not there; with one sentence that says so.
+    """
+    folder = data or os.environ.get(DATA_VARIABLE)
+    if not folder:
+        raise SystemExit(
+            f"The benchmark needs the folder of its images: give it with --data or in ${DATA_VARIABLE} "
+            f"(Testing/benchmarks/{described} says what it holds)."
+        )
+    if not Path(folder).is_dir():
+        raise SystemExit(f"The data folder {folder} is not there; give the right one with --data or ${DATA_VARIABLE}.")
+    return Path(folder).resolve()

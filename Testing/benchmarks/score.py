@@ -22,15 +22,21 @@ def score(fixed: str, moving_labels: str, fixed_labels: str, out: Path) -> dict[
     labels = metrics.shared_labels(truth, moving)
     dice = np.array(list(metrics.dice(truth, warped, labels).values()))
     hd95 = np.array(list(metrics.hd95(truth, warped, reference.GetSpacing()[::-1], labels).values()))
-    matrix = np.array(reference.GetDirection()).reshape(3, 3) * reference.GetSpacing()
-    determinant = metrics.jacobian_determinant(np.load(out / "displacement.npy", mmap_mode="r"), matrix)
-    inside = truth > 0
     return {
         "dice": float(dice.mean()),
         "dice_median": float(np.median(dice)),
         "hd95_mm": float(hd95[np.isfinite(hd95)].mean()),
         "labels": len(labels),
         "labels_lost": int((~np.isfinite(hd95)).sum()),
+        **regularity(np.load(out / "displacement.npy", mmap_mode="r"), reference, truth > 0),
+    }
+
+
+def regularity(displacement: np.ndarray, reference: sitk.Image, inside: np.ndarray) -> dict[str, float]:
+    """Folding and spread of volume changes of x ↦ x + u(x), everywhere and in the mask ``inside`` of ``reference``."""
+    matrix = np.array(reference.GetDirection()).reshape(3, 3) * reference.GetSpacing()
+    determinant = metrics.jacobian_determinant(displacement, matrix)
+    return {
         "folding_percent": metrics.folding_percent(determinant),
         "folding_percent_inside": metrics.folding_percent(determinant, inside),
         "folded_voxels": int((~(determinant > 0)).sum()),

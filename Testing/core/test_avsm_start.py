@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from regnet.affine_ascent import to_world
 from regnet.events import Events
 from regnet.image import Grid, Image
-from regnet.models.avsm_optimise import improve_affine, to_world
+from regnet.models.avsm_optimise import improve_affine
 from regnet.pair import make_pair
 from regnet.transform import Affine
 from torch import nn

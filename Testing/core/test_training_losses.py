@@ -13,7 +13,8 @@ from regnet.networks.maps import displacement_to_map, identity_map
 from regnet.spatial import resize
 from regnet.training.data import Sample
 from regnet.training.losses import OfSameContrast, end_point_error, label_channels, soft_dice, warped_dice
-from regnet.training.validate import mean_dice, measure, real_validation_pair
+from regnet.training.scores import mean_dice, measure
+from regnet.training.validate import real_validation_pair
 
 SHAPE = (10, 14, 12)
 SIDES = ("fixed", "moving")

@@ -159,8 +159,8 @@ def test_parts_of_two_runs_are_joined(tmp_path, monkeypatch):
     told = record.tell()
     assert told["command"] == "train the momentum"
     assert [(run["parts"], run["command"]) for run in told["joined"]] == [(["affine"], "train the affine")]
-    other = trained_part(tmp_path / "other", "affine", momentum_width=6)
-    with pytest.raises(ModelError, match="momentum_width is 4 in one and 6 in the other"):
+    other = trained_part(tmp_path / "other", "affine", time_steps=3)
+    with pytest.raises(ModelError, match="time_steps is 4 in one and 3 in the other"):
         export(momentum, tmp_path / "Models", joined=other)
 
 

@@ -155,6 +155,39 @@ def widget_factory(scene, module_factory, process_events):
         slicer.util.selectModule("Welcome")
 
 
+@pytest.fixture(scope="module")
+def warm_client():
+    """One real worker for all tests of a file: only the first of them waits for torch."""
+    from RegNetLib.worker_client import WorkerClient
+
+    client = WorkerClient()
+    yield client
+    client.stop()
+
+
+@pytest.fixture
+def real_panel(widget_factory, monkeypatch, warm_client):
+    """`real_panel(module)`: its panel on the real worker."""
+    from RegNetLib import worker_client
+
+    monkeypatch.setattr(worker_client, "_shared", warm_client)
+    return widget_factory
+
+
+@pytest.fixture
+def press_apply(process_events):
+    """`press_apply(panel)`: a run by the panel's button to its good end; gives the transform node."""
+
+    def run(panel):
+        assert panel.ui.applyButton.text == "Apply", panel.ui.applyButton.text
+        panel.ui.applyButton.click()
+        assert process_events(until=lambda: not panel.client.is_busy(), timeout=240)
+        assert panel.ui.statusLabel.text.startswith("Done"), panel.ui.statusLabel.text
+        return panel.parameters.resultTransform
+
+    return run
+
+
 class Messages:
     """What the module told the user, and the answer to its questions."""
 

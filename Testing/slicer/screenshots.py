@@ -1,6 +1,8 @@
-"""The pictures of the README, from the real panel and the real slice views: ``make screenshots``.
+"""The pictures of the README, from the real panels and the real slice views: ``make screenshots``.
 
 Registers the demo pair by pressing the panel's buttons, and draws the panel beside the slice views before and after.
+``--module RegNetMASR`` does the same with that module's panel and the patient's T2 image, under names of its own;
+``--panel-only`` draws the panel alone with its advanced parameters unfolded, and registers nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 MODULES = HERE.parents[1] / "RegNetModules"
-sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in ("RegNet", "RegNetAVSM"))]
+sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in ("RegNet", "RegNetAVSM", "RegNetMASR"))]
 
 import host  # noqa: E402
 
 APPLICATION = host.install()
 
+import ctk  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
 from host.pictures import read_png, render_to_array, write_png  # noqa: E402
@@ -29,6 +32,8 @@ VIEWS = {"Red": (660, HEIGHT), "Yellow": (540, HEIGHT // 2), "Green": (540, HEIG
 GAP, BAR = 4, 6
 COLOURS = {"Red": (243, 74, 51), "Yellow": (237, 213, 76), "Green": (110, 176, 75)}
 PATIENCE_S = 600
+PICTURES = {"RegNetAVSM": "", "RegNetMASR": "masr-"}
+"""Modules, and what their pictures' names begin with."""
 
 
 def wait(until=None, seconds: float = 0.5) -> None:
@@ -39,14 +44,25 @@ def wait(until=None, seconds: float = 0.5) -> None:
         time.sleep(0.01)
 
 
-def open_panel():
-    """RegNet AVSM's panel; the home module is loaded first, as in Slicer."""
-    for name in ("RegNet", "RegNetAVSM"):
+def open_panel(module: str):
+    """The module's panel; the home module is loaded first, as in Slicer."""
+    for name in ("RegNet", module):
         APPLICATION.moduleManager().load_scripted(name, MODULES / name / f"{name}.py")
     APPLICATION.startupCompleted.emit()
-    slicer.util.selectModule("RegNetAVSM")
+    slicer.util.selectModule(module)
     wait()
-    return slicer.util.getModuleWidget("RegNetAVSM")
+    return slicer.util.getModuleWidget(module)
+
+
+def load_pair(panel, module: str) -> None:
+    """The demo pair; for a module that compares two contrasts with the patient's T2 image in place of T1."""
+    panel.ui.demoButton.click()
+    if module == "RegNetMASR":
+        from RegNetLib.sample_data import demo_folder
+
+        path = demo_folder() / "patient_T2.nii.gz"
+        panel.parameters.fixedVolume = slicer.util.loadVolume(str(path), {"name": "Patient T2", "show": False})
+        panel.ui.showPairButton.click()
 
 
 def match_brightness(panel) -> None:
@@ -100,27 +116,49 @@ def save(panel, path: Path, hidden=()) -> None:
     print(path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=HERE.parents[1] / "Resources" / "Screenshots")
-    folder = parser.parse_args().output
-    folder.mkdir(parents=True, exist_ok=True)
-    panel = open_panel()
-    panel.ui.demoButton.click()
+def save_panel(panel, path: Path) -> None:
+    """The panel alone, the model's advanced parameters unfolded."""
+    sections = panel.ui.modelParametersFrame.findChildren(ctk.ctkCollapsibleButton)
+    for section in sections:
+        section.collapsed = False
+    write_png(str(path), panel_picture(panel, path.parent))
+    for section in sections:
+        section.collapsed = True
+    print(path)
+
+
+def save_run(panel, folder: Path, prefix: str) -> None:
+    """A registration of the loaded pair: before, and after in two ways of looking at it."""
     match_brightness(panel)
     fit_views()
     panel.ui.tileSlider.value = 25
     panel.ui.checkerboardButton.click()
-    save(panel, folder / "before.png")
+    save(panel, folder / f"{prefix}before.png")
     panel.ui.applyButton.click()
     wait(until=lambda: not panel.client.is_busy())
     if panel.parameters.resultTransform is None:
         sys.exit(f"The registration failed: {panel.ui.statusLabel.text}")
     fit_views()
-    save(panel, folder / "checkerboard.png", hidden=("inputsSection", "alignmentSection", "modelSection"))
+    save(panel, folder / f"{prefix}checkerboard.png", hidden=("inputsSection", "alignmentSection", "modelSection"))
     panel.ui.fadeButton.click()
     panel.ui.gridCheckBox.click()
-    save(panel, folder / "after.png", hidden=("inputsSection", "alignmentSection", "modelSection"))
+    save(panel, folder / f"{prefix}after.png", hidden=("inputsSection", "alignmentSection", "modelSection"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=HERE.parents[1] / "Resources" / "Screenshots")
+    parser.add_argument("--module", choices=PICTURES, default="RegNetAVSM")
+    parser.add_argument("--panel-only", action="store_true")
+    options = parser.parse_args()
+    folder, prefix = options.output, PICTURES[options.module]
+    folder.mkdir(parents=True, exist_ok=True)
+    panel = open_panel(options.module)
+    load_pair(panel, options.module)
+    if options.panel_only:
+        save_panel(panel, folder / f"{prefix}panel.png")
+    else:
+        save_run(panel, folder, prefix)
     panel.cleanup()
     panel.client.stop()
 

@@ -23,23 +23,10 @@ TOLERANCE_MM = 0.05
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-@pytest.fixture(scope="module")
-def warm_client():
-    """One real worker for all tests of this file: only the first of them waits for torch."""
-    from RegNetLib.worker_client import WorkerClient
-
-    client = WorkerClient()
-    yield client
-    client.stop()
-
-
 @pytest.fixture
-def panel(widget_factory, monkeypatch, warm_client):
+def panel(real_panel):
     """RegNet AVSM's panel on the real worker, with few iterations."""
-    from RegNetLib import worker_client
-
-    monkeypatch.setattr(worker_client, "_shared", warm_client)
-    widget = widget_factory("RegNetAVSM")
+    widget = real_panel("RegNetAVSM")
     widget.form._fields["iterations"]._widget.value = 6
     return widget
 
@@ -60,17 +47,9 @@ def results(monkeypatch):
 
 
 @pytest.fixture
-def register(panel, process_events):
+def register(panel, press_apply):
     """Press Apply and wait; gives the transform node."""
-
-    def run():
-        assert panel.ui.applyButton.text == "Apply", panel.ui.applyButton.text
-        panel.ui.applyButton.click()
-        assert process_events(until=lambda: not panel.client.is_busy(), timeout=240)
-        assert panel.ui.statusLabel.text.startswith("Done"), panel.ui.statusLabel.text
-        return panel.parameters.resultTransform
-
-    return run
+    return lambda: press_apply(panel)
 
 
 def in_itk(result: dict, displacement: np.ndarray) -> sitk.Transform:

@@ -11,6 +11,9 @@ from slicer.i18n import tr as _
 
 from .connections import Connections
 
+WIDE_RANGE = 50.0
+"""From here on a number goes in steps of one, below in tenths."""
+
 
 class ParameterForm:
     """Reads and shows the values of one model's parameters.
@@ -54,6 +57,7 @@ class ParameterForm:
         """Let go of the widgets, and of those that were made here for good."""
         self._connections.close()
         if self.widget is not None:
+            self.widget.visible = False  # at once; the deletion comes with the next round of the event loop
             self.widget.deleteLater()
             self.widget = None
 
@@ -68,10 +72,10 @@ class _NumberField:
     def __init__(self, widget, description: dict) -> None:
         self._widget, self.default, self._type = widget, description["default"], type(description["default"])
         self.signal = "valueChanged(int)" if widget.className() == "QSpinBox" else "valueChanged(double)"
-        if self._type is float:
-            widget.decimals = 2
-            widget.singleStep = 0.1
         low, high = description["minimum"], description["maximum"]
+        if self._type is float:
+            wide = low is not None and high is not None and high - low > WIDE_RANGE
+            widget.decimals, widget.singleStep = (1, 1.0) if wide else (2, 0.1)
         widget.minimum = self._type(low if low is not None else 0)
         widget.maximum = self._type(high if high is not None else 100_000)
         widget.value = self.default

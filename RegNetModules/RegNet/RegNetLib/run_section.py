@@ -21,6 +21,8 @@ STAGES = {
     "affine": _("Affine registration"),
     "field": _("Deformation"),
     "momentum": _("Deformation"),
+    "search": _("Search"),
+    "optimise": _("Optimisation"),
     "refine": _("Refinement"),
     "export": _("Resampling and measuring"),
 }

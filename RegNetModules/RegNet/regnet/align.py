@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from .image import Image
     from .transform import Affine
 
+SIMILARITIES = ("nmi", "dsir", "mind")
 ALIGNMENTS = ("none", "centres", "moments", "rigid", "affine")
 SEARCH_DEGREES = (-40.0, -20.0, 0.0, 20.0, 40.0)
 CANDIDATES = 6
+POLISH_VOXELS = 600_000
+"""Of the grid on which descriptors are compared for an alignment."""
 LEVELS_PER_EXTENT = (26, 52, 104)
 """Steps of the three levels over the larger image's longest side: 8, 4 and 2 mm for a head of 208 mm."""
 
@@ -31,6 +34,7 @@ def align(
     moving: Image,
     method: str = "affine",
     *,
+    similarity: str = "nmi",
     fixed_mask: Image | None = None,
     moving_mask: Image | None = None,
     events: Events | None = None,
@@ -42,6 +46,8 @@ def align(
     Args:
         fixed, moving: one-channel images of the same dimension.
         method: one of :data:`ALIGNMENTS`; ``moments`` matches the centres of mass of the intensities.
+        similarity: what ``rigid`` and ``affine`` end with: normalised mutual information, or after it a structural
+            descriptor, learned (``dsir``) or not (``mind``), see :mod:`regnet.descriptors`.
         fixed_mask, moving_mask: non-zero where the images may be compared.
 
     Raises:
@@ -52,6 +58,8 @@ def align(
 
     if method not in ALIGNMENTS:
         raise InputError(f"There is no alignment named {method!r}; choose from {', '.join(ALIGNMENTS)}.")
+    if similarity not in SIMILARITIES:
+        raise InputError(f"There is no similarity named {similarity!r}; choose from {', '.join(SIMILARITIES)}.")
     events = events or Events()
     if method == "none":
         return Affine.identity(fixed.ndim)
@@ -67,8 +75,39 @@ def align(
         moving.grid.center() - fixed.grid.center(),
         center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask),
     ]
-    with one_thread():
-        return Affine(problem.solve(starts, affine=method == "affine", events=events), fixed.ndim)
+    if similarity == "nmi":
+        with one_thread():
+            return Affine(problem.solve(starts, affine=method == "affine", events=events), fixed.ndim)
+    with one_thread(), events.stage("search", 0.0, 0.6):
+        found = Affine(problem.solve(starts, affine=method == "affine", events=events), fixed.ndim)
+    with events.stage("descriptors", 0.6, 1.0):
+        return _polished(found, fixed, moving, method, similarity, fixed_mask, moving_mask, events, device)
+
+
+def _polished(
+    found: Affine,
+    fixed: Image,
+    moving: Image,
+    method: str,
+    similarity: str,
+    fixed_mask: Image | None,
+    moving_mask: Image | None,
+    events: Events,
+    device: str,
+) -> Affine:
+    """``found`` moved on to where the descriptors of the images agree most."""
+    import torch
+
+    from .described import Described, described_level
+    from .descriptor_affine import improve_affine
+    from .descriptors import installed
+    from .pair import BYTES_PER_VOXEL, make_pair
+    from .transform import Affine
+
+    memory_mb = POLISH_VOXELS * BYTES_PER_VOXEL / 1e6
+    pair = make_pair(fixed, moving, found, fixed_mask, moving_mask, memory_mb, torch.device(device))
+    held = Described(described_level(pair), installed(similarity, fixed.ndim, events, device))
+    return Affine(improve_affine(held, events, rigid=method == "rigid"), fixed.ndim).then(found)
 
 
 def center_of_mass(image: Image, mask: Image | None = None) -> np.ndarray:

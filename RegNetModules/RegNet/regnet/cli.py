@@ -68,6 +68,9 @@ def register(
     parameters: Annotated[
         list[str] | None, typer.Option("--parameters", "-p", metavar="KEY=VALUE", help="A parameter of the model.")
     ] = None,
+    descriptor: Annotated[
+        str | None, typer.Option(help="What masr compares: dsir, or mind, which needs no weights.")
+    ] = None,
     memory: Annotated[float | None, typer.Option(metavar="MB", help="Memory to stay within, in MB.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -83,6 +86,8 @@ def register(
     from .outputs import staged_folder
 
     values = work.parse_parameters(parameters or [])
+    if descriptor is not None:
+        values["descriptor"] = descriptor
     steps = work.parse_refine(refine)
     get_info(model)
     get_parameters(model).from_dict(values)
@@ -118,6 +123,9 @@ def align(
     moving: MovingImage,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Transform file: .h5, .tfm or .mat.")],
     method: Annotated[str, typer.Option(help="none, centres, moments, rigid or affine.")] = "affine",
+    similarity: Annotated[
+        str, typer.Option(help="What rigid and affine end with: nmi, or a descriptor, dsir or mind.")
+    ] = "nmi",
     fixed_mask: FixedMask = None,
     moving_mask: MovingMask = None,
     seed: Seed = 0,
@@ -131,7 +139,14 @@ def align(
     check_output(output, (".h5", ".tfm", ".mat", ".txt"))
     with progress(quiet) as events:
         transform = align_files(
-            fixed, moving, method, fixed_mask=fixed_mask, moving_mask=moving_mask, seed=seed, events=events
+            fixed,
+            moving,
+            method,
+            similarity=similarity,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
+            seed=seed,
+            events=events,
         )
         transform.write(output)
     if json:

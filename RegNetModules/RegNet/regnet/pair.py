@@ -47,6 +47,10 @@ class Pair:
     def spacing(self) -> tuple[float, ...]:
         return tuple(float(step) for step in self.grid.spacing[::-1][3 - len(self.shape) :])
 
+    @property
+    def spacing_of_finest(self) -> float:
+        return min(self.spacing)
+
     def level_grid(self, shape: tuple[int, ...]) -> Grid:
         """The grid of ``shape`` (spatial axes only) over this pair's corners."""
         return self.grid.resized((1, *shape) if len(shape) == 2 else tuple(shape))

@@ -88,6 +88,7 @@ def after_network(pair: Pair, predicted: Sequence[int]) -> Schedule:
     return dataclasses.replace(AFTER_NETWORK, iterations=iterations)
 
 
+@torch.inference_mode()
 def refine(
     pair: Pair,
     displacement: Tensor,

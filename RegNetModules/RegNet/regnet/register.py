@@ -27,8 +27,7 @@ from .metrics import folding_percent, sdlogj
 from .models import get_info, get_model, get_parameters
 from .models.base import ParametersBase
 from .pair import Pair, make_pair
-from .refine import AFTER_NETWORK, after_network, is_auto, schedule_for, unfold
-from .refine import refine as refine_displacement
+from .refine import schedule_for, unfold
 from .transform import Affine, Composite, DisplacementField, Transform
 from .usage import PeakMemory
 from .zoo import WeightsRecord, find_weights, load_state
@@ -119,7 +118,7 @@ class _Job:
         self.weights = self._weights(events)
         self.state = load_state(self.weights) if self.weights else None
         self.config = self.weights.config or {} if self.weights else None
-        self.schedule = schedule_for(refine, AFTER_NETWORK if self.weights else None)
+        self.refines = schedule_for(refine) is not None
         self.device = resolve_device(device)
         self.memory_mb = memory_budget(self.device, memory_mb)
         self.align, self.refine, self.seed, self.events = align, refine, int(seed), events
@@ -131,7 +130,6 @@ class _Job:
             check_pair(self.fixed, self.moving, self.info)
             if self.weights and self.module.dimension_of(self.config) != self.fixed.ndim:
                 self.weights = self.state = self.config = None
-                self.schedule = schedule_for(self.refine)
             self.fixed_mask = self._mask(fixed_mask, self.fixed, "fixed")
             self.moving_mask = self._mask(moving_mask, self.moving, "moving")
         with self.events.stage("align", 0.03, 0.2):
@@ -196,17 +194,15 @@ class _Job:
                 pair = self._pair(alignment)
             with self.events.stage("field", 0.2, 1.0):
                 displacement = self.module.predict(
-                    pair, self.parameters, self.state, self.config, self.events, final=self.schedule is None
+                    pair, self.parameters, self.state, self.config, self.events, final=not self.refines
                 )
-        with self.events.stage("refine", 0.45, 0.9), torch.inference_mode():
-            schedule = self.schedule
-            if self.weights and is_auto(self.refine):
-                schedule = after_network(pair, displacement.shape[2:])
-            if schedule is not None:
-                displacement = refine_displacement(
-                    pair, displacement, schedule, self.events, self.parameters.regularization
+        with self.events.stage("refine", 0.45, 0.9):
+            if self.refines:
+                displacement = self.module.refine(
+                    pair, displacement, self.parameters, self.state, self.config, self.events, self.refine
                 )
-            displacement = unfold(displacement)
+            with torch.inference_mode():
+                displacement = unfold(displacement)
         return alignment, pair, displacement
 
     def _export(self, alignment: Affine, pair: Pair, displacement: Tensor) -> Registration:

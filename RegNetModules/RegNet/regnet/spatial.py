@@ -228,6 +228,19 @@ def exponential(velocity: Tensor, steps: int = 7) -> Tensor:
     return displacement
 
 
+def logarithm(displacement: Tensor, steps: int = 7, iterations: int = 6, sigma: float = 0.7) -> Tensor:
+    """A smooth velocity whose :func:`exponential` is about ``displacement`` (Bossa and Olmos 2008).
+
+    Each round adds what is left, ``exp(-v) o (id + u)``, smoothed by ``sigma`` voxels; what of the displacement no
+    smooth velocity can make, folds above all, stays behind.
+    """
+    velocity = gaussian(displacement, sigma)
+    for _ in range(iterations):
+        left = compose(exponential(-velocity, steps), displacement)
+        velocity = velocity + gaussian(left, sigma)
+    return velocity
+
+
 def invert(displacement: Tensor, iterations: int = 30, tolerance: float = 1e-3) -> Tensor:
     """Displacement ``v`` with ``v(x) = -u(x + v(x))``, by fixed-point iteration (Chen 2008); stops at ``tolerance``."""
     inverse = -displacement

@@ -10,15 +10,18 @@ from .common import main
 
 def options(parser):
     parser.add_argument("--recipe", default="SyN", help="type_of_transform of ants.registration")
+    parser.add_argument("--metric", help="of the affine and of SyN, for example mattes; else the recipe's own")
 
 
 def register(fixed, moving, out, given):
+    metric = {"aff_metric": given.metric, "syn_metric": given.metric} if given.metric else {}
     ants.registration(
         ants.image_read(str(fixed)),
         ants.image_read(str(moving)),
         type_of_transform=given.recipe,
         outprefix=f"{out}/",
         random_seed=1,
+        **metric,
     )
 
 

@@ -1,11 +1,11 @@
 """What every peer script shares: one command line, and one way from a transform to what is scored.
 
-    python -m peers.NAME register FIXED MOVING OUT [options]      timed: from image files to a transform on disk
-    python -m peers.NAME apply FIXED MOVING LABELS OUT [options]  not timed: displacement and labels on the fixed grid
+    python -m peers.NAME register FIXED MOVING OUT [options]  timed: from image files to a transform on disk
+    python -m peers.NAME apply FIXED MOVING OUT [options]     not timed: displacement (and labels) on the fixed grid
 
 ``apply`` writes ``displacement.npy`` (D, H, W, 3), float32, LPS mm, fixed → moving, the *whole* transform at every
-voxel of the fixed image, and ``labels.nii.gz``, the moving labels at those points by nearest neighbour. The same code
-does it for every peer, so that none gains or loses by how its own tools resample.
+voxel of the fixed image. With ``--labels FILE`` it also writes ``labels.nii.gz``, the moving labels at those points by
+nearest neighbour. The same code does it for every peer, so that none gains or loses by how its own tools resample.
 
 They run as modules, in the folder above: run by path, ``ants.py`` would find itself when it imports ``ants``.
 """
@@ -34,10 +34,12 @@ def main(register: Callable, dense: Callable, options: Callable[[argparse.Argume
     """
     parser = argparse.ArgumentParser()
     actions = parser.add_subparsers(dest="action", required=True)
-    for action, files in (("register", ("fixed", "moving", "out")), ("apply", ("fixed", "moving", "labels", "out"))):
+    for action in ("register", "apply"):
         sub = actions.add_parser(action)
-        for name in files:
+        for name in ("fixed", "moving", "out"):
             sub.add_argument(name, type=Path)
+        if action == "apply":
+            sub.add_argument("--labels", type=Path, help="label map of the moving image")
         if options is not None:
             options(sub)
     given = parser.parse_args()
@@ -48,8 +50,8 @@ def main(register: Callable, dense: Callable, options: Callable[[argparse.Argume
         apply(given.fixed, given.labels, given.out, dense(given.fixed, given.moving, given.out, given))
 
 
-def apply(fixed: Path, labels: Path, out: Path, transform) -> None:
-    """Write the displacement and the moving labels on the grid of ``fixed``; see the top of this file."""
+def apply(fixed: Path, labels: Path | None, out: Path, transform) -> None:
+    """Write the displacement and the moving labels, if any, on the grid of ``fixed``; see the top of this file."""
     import numpy as np
     import SimpleITK as sitk
 
@@ -67,6 +69,8 @@ def apply(fixed: Path, labels: Path, out: Path, transform) -> None:
         field = sitk.GetImageFromArray(np.asarray(transform, dtype=np.float64), isVector=True)
         field.CopyInformation(reference)
     np.save(out / "displacement.npy", sitk.GetArrayFromImage(field).astype(np.float32))
+    if labels is None:
+        return
     moving = sitk.ReadImage(str(labels))
     pull = sitk.DisplacementFieldTransform(field)
     warped = sitk.Resample(moving, reference, pull, sitk.sitkNearestNeighbor, 0, moving.GetPixelID())

@@ -1,4 +1,7 @@
-"""convexAdam (MIND-SSC, its authors' defaults) after an affine by SimpleITK, because it expects aligned images."""
+"""convexAdam (MIND-SSC, its authors' defaults) after an alignment by SimpleITK, because it expects aligned images.
+
+Affine, or rigid for two images of one subject: there mutual information may stretch a thin stack of slices.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,26 @@ from convexAdam.convex_adam_MIND import convex_adam_pt
 from .common import main, threads
 
 
+def options(parser):
+    parser.add_argument("--align", choices=("rigid", "affine"), default="affine")
+
+
 def register(fixed, moving, out, given):
     torch.set_num_threads(threads())
     target, source = (sitk.ReadImage(str(path), sitk.sitkFloat32) for path in (fixed, moving))
-    affine = aligned(target, source)
-    sitk.WriteTransform(affine, str(out / "affine.tfm"))
+    kind = {"rigid": sitk.Euler3DTransform(), "affine": sitk.AffineTransform(3)}[given.align]
+    alignment = aligned(target, source, kind)
+    sitk.WriteTransform(alignment, str(out / "alignment.tfm"))
     # Voxels of the fixed grid, components in the order of the array's axes; moving is read at voxel + displacement.
-    voxels = convex_adam_pt(target, sitk.Resample(source, target, affine, sitk.sitkLinear), device=torch.device("cpu"))
+    voxels = convex_adam_pt(
+        target, sitk.Resample(source, target, alignment, sitk.sitkLinear), device=torch.device("cpu")
+    )
     np.save(out / "voxels.npy", voxels.astype(np.float32))
 
 
-def aligned(target: sitk.Image, source: sitk.Image) -> sitk.Transform:
-    """Moments, then an affine by mutual information over three levels."""
-    start = sitk.CenteredTransformInitializer(
-        target, source, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
+def aligned(target: sitk.Image, source: sitk.Image, kind: sitk.Transform) -> sitk.Transform:
+    """Moments, then a transform like ``kind`` by mutual information over three levels."""
+    start = sitk.CenteredTransformInitializer(target, source, kind, sitk.CenteredTransformInitializerFilter.MOMENTS)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(threads())
     method.SetInitialTransform(start, inPlace=False)
@@ -45,9 +53,9 @@ def dense(fixed, moving, out, given):
     millimetres = np.load(out / "voxels.npy")[..., ::-1].astype(np.float64) @ axes.T
     field = sitk.GetImageFromArray(millimetres, isVector=True)
     field.CopyInformation(reference)
-    affine = sitk.ReadTransform(str(out / "affine.tfm"))
-    return sitk.CompositeTransform([affine, sitk.DisplacementFieldTransform(field)])
+    alignment = sitk.ReadTransform(str(out / "alignment.tfm"))
+    return sitk.CompositeTransform([alignment, sitk.DisplacementFieldTransform(field)])
 
 
 if __name__ == "__main__":
-    main(register, dense)
+    main(register, dense, options)

@@ -1,4 +1,4 @@
-"""elastix through itk-elastix: its default affine, then its default B-spline parameters, mutual information."""
+"""elastix through itk-elastix: its default affine or rigid, then its default B-spline, by mutual information."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import SimpleITK as sitk
 from .common import main
 
 
+def options(parser):
+    parser.add_argument("--align", choices=("rigid", "affine"), default="affine")
+
+
 def register(fixed, moving, out, given):
     import itk
 
     parameters = itk.ParameterObject.New()
-    for kind in ("affine", "bspline"):
+    for kind in (given.align, "bspline"):
         parameters.AddParameterMap(parameters.GetDefaultParameterMap(kind))
-    # Native spaces: without it the affine starts from wherever the headers put the two heads.
+    # Native spaces: without it the alignment starts from wherever the headers put the two heads.
     parameters.SetParameter(0, "AutomaticTransformInitialization", "true")
     parameters.SetParameter(0, "AutomaticTransformInitializationMethod", "CenterOfGravity")
     parameters.SetParameter("WriteResultImage", "false")
@@ -32,17 +36,17 @@ def register(fixed, moving, out, given):
 
 
 def dense(fixed, moving, out, given):
-    """First the affine, then the B-spline. (transformix would say the same, but may crash with few threads.)"""
+    """First the alignment, then the B-spline. (transformix would say the same, but may crash with few threads.)"""
     first, second = (read(out / f"TransformParameters.{i}.txt") for i in range(2))
-    affine = sitk.AffineTransform(3)
-    affine.SetParameters(first["TransformParameters"])
-    affine.SetFixedParameters(first["CenterOfRotationPoint"])
+    alignment = sitk.Euler3DTransform() if given.align == "rigid" else sitk.AffineTransform(3)
+    alignment.SetParameters(first["TransformParameters"])
+    alignment.SetCenter(first["CenterOfRotationPoint"])
     spline = sitk.BSplineTransform(3, 3)
     # elastix writes the columns of the direction matrix, ITK keeps its rows.
     rows = np.reshape(second["GridDirection"], (3, 3)).T.ravel().tolist()
     spline.SetFixedParameters([*second["GridSize"], *second["GridOrigin"], *second["GridSpacing"], *rows])
     spline.SetParameters(second["TransformParameters"])
-    return sitk.CompositeTransform([spline, affine])
+    return sitk.CompositeTransform([spline, alignment])
 
 
 def read(file: Path) -> dict[str, list[float]]:
@@ -52,4 +56,4 @@ def read(file: Path) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    main(register, dense)
+    main(register, dense, options)

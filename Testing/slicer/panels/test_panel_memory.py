@@ -49,6 +49,22 @@ def test_swap_and_restore_defaults(open_pair):
     assert field.value == 10 and json.loads(widget.parameters.modelParameters)["avsm"]["time_steps"] == 10
 
 
+def test_a_switch_is_remembered_and_restored(open_pair):
+    widget = open_pair(module="RegNetMASR")
+    switch, detail = (widget.form._fields[name]._widget for name in ("diffeomorphic", "detail"))
+    assert switch.checked and detail.text == "automatic"
+    switch.click()
+    detail.value = 1.5
+    kept = json.loads(widget.parameters.modelParameters)["masr"]
+    assert kept["diffeomorphic"] is False and kept["detail"] == 1.5 and detail.text == "1.50 mm"
+    widget.exit()
+    widget.enter()
+    assert not switch.checked
+    widget.ui.restoreDefaultsButton.click()
+    assert switch.checked and detail.text == "automatic"
+    assert json.loads(widget.parameters.modelParameters)["masr"]["diffeomorphic"] is True
+
+
 def test_unreadable_settings_in_a_scene_are_no_harm(widget_factory):
     widget = widget_factory("RegNetAVSM")
     for text in ("not JSON", "[1, 2]", json.dumps({"avsm": {"similarity": "gone", "iterations": 12}})):
@@ -64,6 +80,20 @@ def test_home_module_offers_every_model(widget_factory):
     assert [box.itemText(index) for index in range(box.count)] == [get_info(name).title for name in MODEL_NAMES]
     assert box.isVisibleTo(widget.parent) and widget.ui.modelSummaryLabel.text == get_info("avsm").summary
     assert not widget_factory("RegNetAVSM").ui.modelComboBox.isVisibleTo(widget.parent)
+
+
+def test_home_module_shows_the_parameters_of_one_model(widget_factory, process_events):
+    from regnet.models import MODEL_NAMES, get_parameters
+
+    widget = widget_factory("RegNet")
+    layout = widget.ui.modelParametersFrame.layout()
+    for name in (*MODEL_NAMES, MODEL_NAMES[0]):
+        widget.ui.modelComboBox.currentIndex = MODEL_NAMES.index(name)
+        process_events()
+        forms = [layout.itemAt(index).widget() for index in range(layout.count())]
+        assert [form.isVisibleTo(widget.parent) for form in forms].count(True) == 1
+        assert widget.form.widget.isVisibleTo(widget.parent)
+        assert widget.form.values() == get_parameters(name)().to_dict()
 
 
 def test_demo_pair(widget_factory, scene):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from volumes import SHAPE, add_linear, add_volume, pattern, rigid
 
-MODULES = ("RegNet", "RegNetAVSM")
+MODULES = ("RegNet", "RegNetAVSM", "RegNetMASR")
+MODELS = {"RegNetAVSM": "avsm", "RegNetMASR": "masr"}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -38,17 +39,40 @@ def test_every_control_has_a_tooltip(widget_factory, module):
     assert silent == []
 
 
-def test_parameter_widgets_take_their_ranges_from_the_model(widget_factory):
+@pytest.mark.parametrize("module", MODELS)
+def test_parameter_widgets_take_their_ranges_from_the_model(widget_factory, module):
     from regnet.models import get_parameters
 
-    widget = widget_factory("RegNetAVSM")
-    defaults = get_parameters("avsm")().to_dict()
-    assert widget.form.values() == defaults
-    numbers = [entry for entry in get_parameters("avsm").describe() if entry["type"] in ("int", "float")]
-    assert len(numbers) >= 5
+    parameters, widget = get_parameters(MODELS[module]), widget_factory(module)
+    assert widget.form.values() == parameters().to_dict()
+    numbers = [entry for entry in parameters.describe() if entry["type"] in ("int", "float")]
+    assert len(numbers) >= 4
     for entry in numbers:
         field = widget.form._fields[entry["name"]]._widget
         assert (field.minimum, field.maximum) == (entry["minimum"], entry["maximum"])
+
+
+@pytest.mark.parametrize("module", MODELS)
+def test_rare_parameters_are_folded_away(widget_factory, module):
+    """What the model calls advanced, and nothing else, is inside the folded section."""
+    from regnet.models import get_parameters
+
+    widget = widget_factory(module)
+    for entry in get_parameters(MODELS[module]).describe():
+        field = widget.form._fields[entry["name"]]._widget
+        inside = field.parent().objectName == "advancedSection"
+        assert inside == entry["advanced"], entry["name"]
+        assert not inside or field.parent().collapsed
+
+
+@pytest.mark.parametrize("module", MODELS)
+def test_lengths_show_their_unit(widget_factory, module):
+    from regnet.models import get_parameters
+
+    widget = widget_factory(module)
+    for entry in get_parameters(MODELS[module]).describe():
+        if entry["unit"]:
+            assert widget.form._fields[entry["name"]]._widget.suffix == f" {entry['unit']}", entry["name"]
 
 
 def test_alignments_are_those_of_the_core(scene):

@@ -10,7 +10,8 @@ import pytest
 from traces import leftovers, nodes
 from volumes import SHAPE, add_linear, add_volume, pattern, rigid
 
-MODULES = ("RegNet", "RegNetAVSM")
+MODULES = {"RegNet": "AVSM", "RegNetAVSM": "AVSM", "RegNetMASR": "MASR-Net"}
+"""And what each calls the model that it opens with."""
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -20,7 +21,7 @@ def test_a_run_makes_one_transform_and_applies_it(open_pair, apply, scene, modul
     before = nodes(scene, "vtkMRMLTransformNode")
     apply(widget)
     transform = widget.parameters.resultTransform
-    assert nodes(scene, "vtkMRMLTransformNode") == [*before, "atlas to patient (AVSM)"]
+    assert nodes(scene, "vtkMRMLTransformNode") == [*before, f"atlas to patient ({MODULES[module]})"]
     assert transform.GetNodeReference("spatialRegistrationFixed") is fixed
     assert transform.GetNodeReference("spatialRegistrationMoving") is moving
     assert moving.GetTransformNodeID() == transform.GetID()
@@ -130,6 +131,35 @@ def test_request_has_the_chosen_options(open_pair, process_events, scene, monkey
     assert request.parameters["iterations"] == 5 and request.parameters["similarity"] == "mk-lncc"
     assert request.fixed_mask is not None and request.moving_mask is None
     assert request.fixed.index_to_world[0][0] == -1.0  # left-posterior-superior
+
+
+def test_every_kind_of_parameter_reaches_the_request(open_pair, process_events, monkeypatch):
+    """Choices, numbers and switches, set in the widgets as a user would."""
+    from RegNetLib import worker_process
+
+    widget = open_pair(module="RegNetMASR")
+    sent = []
+    send = worker_process.WorkerProcess.send
+
+    def watched(self, message):
+        sent.append(message)
+        send(self, message)
+
+    monkeypatch.setattr(worker_process.WorkerProcess, "send", watched)
+    fields = {name: field._widget for name, field in widget.form._fields.items()}
+    fields["descriptor"].currentText = "MIND-SSC (no trained weights)"
+    fields["start"].currentText = "Alignment alone"
+    fields["reach"].value = 30.0
+    fields["detail"].value = 2.5
+    fields["iterations"].value = 12
+    fields["diffeomorphic"].click()
+    widget.ui.applyButton.click()
+    assert process_events(until=lambda: not widget.client.is_busy(), timeout=20)
+    assert sent[0]["model"] == "masr"
+    assert sent[0]["parameters"] == {
+        "descriptor": "mind", "regularization": 1.0, "reach": 30.0, "weights": "general", "start": "none",
+        "iterations": 12, "diffeomorphic": False, "detail": 2.5,
+    }  # fmt: skip
 
 
 def test_a_second_run_starts_from_the_original_position(open_pair, apply, scene):

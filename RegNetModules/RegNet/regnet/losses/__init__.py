@@ -14,6 +14,9 @@ _HOMES = {
     "affine_symmetry": "symmetry_affine",
     "momentum_energy": "energy",
     "map_symmetry": "symmetry_map",
+    "InfoNCE": "contrastive",
+    "roughness": "roughness",
+    "DescriptorLoss": "descriptor",
 }
 
 __all__ = list(_HOMES)

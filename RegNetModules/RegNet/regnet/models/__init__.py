@@ -8,12 +8,13 @@ from types import ModuleType
 from ..errors import ModelError
 from .base import ModelInfo, ParametersBase
 
-MODEL_NAMES: tuple[str, ...] = ("avsm",)
+MODEL_NAMES: tuple[str, ...] = ("avsm", "masr")
 
 
 def get_model(name: str) -> ModuleType:
     """The model's module: ``info``, ``Parameters``, ``dimension_of(config)``, ``improve_affine(pair, parameters, state,
-    config, events)`` and ``predict(pair, parameters, state, config, events, final)``.
+    config, events)``, ``predict(pair, parameters, state, config, events, final)`` and ``refine(pair, displacement,
+    parameters, state, config, events, how)``, where ``how`` is what ``--refine`` says but ``off``.
 
     Raises:
         ModelError: there is no such model.

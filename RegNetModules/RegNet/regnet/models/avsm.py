@@ -75,6 +75,14 @@ class Parameters(ParametersBase):
         choices=("lncc", "mk-lncc"),
         advanced=True,
     )
+    refine_with: str = parameter(
+        "lncc",
+        "Refine with",
+        "What the refinement compares: local correlation, for scans of one contrast, or a structural descriptor, "
+        "learned (dsir, slower) or not (mind), for scans of two.",
+        choices=("lncc", "dsir", "mind"),
+        advanced=True,
+    )
     iterations: int = parameter(
         30,
         "Iterations",
@@ -142,3 +150,27 @@ def predict(
     from .avsm_optimise import optimise
 
     return optimise(pair, parameters, events)
+
+
+def refine(
+    pair: Pair,
+    displacement: Tensor,
+    parameters: Parameters,
+    state: dict[str, Tensor] | None,
+    config: dict[str, Any] | None,
+    events: Events,
+    how: str | int,
+) -> Tensor:
+    """The prediction improved on this very pair, by local correlation or by a descriptor."""
+    from ..refine import AFTER_NETWORK, after_network, is_auto, schedule_for
+    from ..refine import refine as improve
+
+    if parameters.refine_with != "lncc":
+        from .masr_optimise import refine_with
+
+        return refine_with(parameters.refine_with, pair, displacement, events, how, parameters.regularization)
+    if state is None:
+        schedule = schedule_for(how)
+    else:
+        schedule = after_network(pair, displacement.shape[2:]) if is_auto(how) else schedule_for(how, AFTER_NETWORK)
+    return improve(pair, displacement, schedule, events, parameters.regularization)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import spatial
-from ..adam import Adam
+from ..affine_ascent import ascend, at_rim, rim_to_world
 from ..events import Events
-from ..image import Grid
 from ..losses.local_correlation import LocalCorrelation
 from ..networks.maps import identity_map, map_to_displacement
 from ..networks.smoothing import MultiGaussian, relative_extents
@@ -38,8 +37,7 @@ def improve_affine(pair: Pair, events: Events, start: Tensor | None = None) -> n
 
     ``start`` is a transform ``[A | b]`` (d, d + 1) in coordinates [-1, 1] to begin with, where it is better than none.
 
-    The gradient is that of the composed map ``T o (id + B)``: moments of the force over the grid. Adam takes steps in
-    voxels at the grid's rim, so all twelve entries are of one size.
+    The gradient is that of the composed map ``T o (id + B)``: moments of the force over the grid.
     """
     level = pair.level(AFFINE_FACTOR)
     similarity = LocalCorrelation(level.fixed, RADIUS, level.fixed_weight)
@@ -56,53 +54,15 @@ def improve_affine(pair: Pair, events: Events, start: Tensor | None = None) -> n
     starts = [torch.eye(d + 1, dtype=torch.float64)]
     if start is not None:
         starts.append(at_rim(start, middle.flatten() / reach))
-    matrix = max(starts, key=lambda candidate: similarity.value(warped_by(candidate)))
-    best, best_value = matrix.clone(), -1.0
-    adam = Adam(torch.zeros(d, d + 1))
-    for number in range(AFFINE_ITERATIONS):
+    first = max(starts, key=lambda candidate: similarity.value(warped_by(candidate)))
+
+    def evaluate(matrix: Tensor) -> tuple[float, Tensor]:
         warped = warped_by(matrix)
         value, force = similarity.value_and_gradient(warped)
-        if value > best_value:
-            best, best_value = matrix.clone(), value
-        gradient = ((central_differences(warped) * force).flatten(2)[0] @ rim.t()).cpu()
-        rate = 0.5 * (1 - number / AFFINE_ITERATIONS) / reach
-        change = torch.zeros(d + 1, d + 1, dtype=torch.float64)
-        change[:d] = rate * adam.step(gradient)
-        matrix = matrix @ torch.linalg.matrix_exp(change)
-        events.progress((number + 1) / AFFINE_ITERATIONS, f"similarity {value:.4f}")
+        return value, (central_differences(warped) * force).flatten(2)[0] @ rim.t()
+
+    best = ascend(first, evaluate, 0.5 / reach, AFFINE_ITERATIONS, events)
     return rim_to_world(best.numpy(), level.grid, reach, d)
-
-
-def at_rim(affine: Tensor, extents: Tensor) -> Tensor:
-    """``[A | b]`` in [-1, 1] as a homogeneous matrix where each axis reaches as far as ``extents`` says."""
-    d = len(affine)
-    matrix = torch.eye(d + 1, dtype=torch.float64)
-    matrix[:d] = affine.double().cpu()
-    scale = torch.diag(torch.cat([extents.double().cpu(), torch.ones(1, dtype=torch.float64)]))
-    return scale @ matrix @ torch.linalg.inv(scale)
-
-
-def to_world(affine: Tensor, grid: Grid) -> np.ndarray:
-    """``[A | b]`` (d, d + 1) in coordinates [-1, 1] of ``grid`` as a matrix on world points."""
-    d = len(affine)
-    sizes = torch.tensor([n - 1.0 for n in grid.shape[3 - d :]])
-    reach = float(sizes.max()) / 2
-    return rim_to_world(at_rim(affine, sizes / 2 / reach).numpy(), grid, reach, d)
-
-
-def rim_to_world(rim_matrix: np.ndarray, grid: Grid, reach: float, d: int) -> np.ndarray:
-    """A matrix on rim coordinates (array order) as a matrix on world points."""
-    to_rim = np.eye(4)
-    for axis in range(d):
-        n = grid.shape[3 - d + axis]
-        to_rim[axis, axis] = 1.0 / reach
-        to_rim[axis, 3] = -(n - 1) / 2 / reach
-    in_rim = np.eye(4)
-    in_rim[:d, :d], in_rim[:d, 3] = rim_matrix[:d, :d], rim_matrix[:d, d]
-    order = np.eye(4)
-    order[:d, :d] = np.eye(d)[::-1]
-    index = order @ np.linalg.inv(to_rim) @ in_rim @ to_rim @ order
-    return grid.index_to_world @ index @ np.linalg.inv(grid.index_to_world)
 
 
 def optimise(pair: Pair, parameters: Parameters, events: Events) -> Tensor:

@@ -25,8 +25,7 @@ from ..spatial import resize
 from ..synth.deform import AffineRange
 from ..training.config import Strict
 from ..training.losses import OfSameContrast, end_point_error, foreground, label_channels, warped_dice
-from ..training.recipe import Pair
-from ..training.recipe import Recipe as Base
+from ..training.recipe import Pair, RegistrationRecipe
 from ..training.schedule import Place
 from ..training.turned import turned
 
@@ -74,7 +73,7 @@ class Options(Strict):
         return self
 
 
-class Recipe(Base):
+class Recipe(RegistrationRecipe):
     """Stages train one part after the other; see :class:`Options`."""
 
     Options = Options

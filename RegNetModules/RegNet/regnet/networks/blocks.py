@@ -21,9 +21,12 @@ def check_dims(dims: int) -> int:
     return dims
 
 
-def convolution(dims: int, inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-    """A convolution of side 3 that keeps the size, or halves it upwards (``ceil``) with stride 2."""
-    return _CONVOLUTIONS[dims](inputs, outputs, 3, stride, 1)
+def convolution(dims: int, inputs: int, outputs: int, stride: int = 1, padding: str = "zeros") -> nn.Module:
+    """A convolution of side 3 that keeps the size, or halves it upwards (``ceil``) with stride 2.
+
+    ``padding``: PyTorch's name for what lies beyond the border.
+    """
+    return _CONVOLUTIONS[dims](inputs, outputs, 3, stride, 1, padding_mode=padding)
 
 
 def doubling(dims: int, inputs: int, outputs: int) -> nn.Module:

@@ -260,18 +260,24 @@ class OneImage(Maker):
         return self._from_images(images, labels, shape, True, same, draws)
 
 
-class Shapes(Maker):
-    """Nothing but the settings' ``shape``: one anatomy of random shapes.
+class FromNothing(Maker):
+    """What needs nothing but the settings' ``shape``.
 
     The batch may hold ``device``, and ``size``, how many pairs to make (1).
     """
 
     def __call__(self, batch: Batch, generator: Randomness) -> dict[str, Tensor]:
         if not self.settings.shape:
-            raise InputError("Shapes makes pairs from nothing and has to be told the grid; set 'shape'.")
+            raise InputError(
+                f"{type(self).__name__} makes pairs from nothing and has to be told the grid; set 'shape'."
+            )
         draws = Draws(generator, int(batch.get("size", 1)), batch.get("device", "cpu"))
         with torch.no_grad():
             return self._make(batch, tuple(self.settings.shape), draws)
+
+
+class Shapes(FromNothing):
+    """One anatomy of random shapes, with a known deformation, from nothing."""
 
     def _make(self, batch: Batch, shape: tuple[int, ...], draws: Draws) -> dict[str, Tensor]:
         settings = self.settings.shapes

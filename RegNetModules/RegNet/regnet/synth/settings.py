@@ -15,7 +15,7 @@ from .schemes import Scheme, get_scheme
 from .views import ViewSettings
 
 SHARES = {"strip", "strip_one", "different_contrast", "remap", "invert", "typical_share", "background"}
-SHARES |= {"thick_share", "crop_share", "crop", "lesion_share"}
+SHARES |= {"thick_share", "crop_share", "crop", "lesion_share", "inverted", "any_curve", "plain", "dark"}
 """Entries that say how often or what part, from 0 to 1."""
 
 
@@ -26,6 +26,29 @@ class ShapeSettings:
     count: int = 16
     spacing: tuple[float, float] = (0.1, 0.3)
     rim: float = 0.12
+
+
+@dataclass(frozen=True)
+class LookSettings:
+    """Of the makers in :mod:`regnet.synth.looks`.
+
+    Attributes:
+        zoom, stretch: input voxels per voxel of the crop: a factor for all axes, and one more for each.
+        degrees: greatest turn about each axis; ``mirror``: permute and mirror the axes, too.
+        inverted: how often an intensity transform is inverted.
+        any_curve: how often it is any piecewise linear curve instead, which may map two tissues to one intensity.
+        plain: how often a look keeps its intensities.
+        dark: how often what is outside the anatomy stays dark in both looks, as air does.
+    """
+
+    zoom: tuple[float, float] = (0.6, 1.3)
+    stretch: tuple[float, float] = (0.85, 1.2)
+    degrees: float = 15.0
+    mirror: int = 1
+    inverted: float = 0.5
+    any_curve: float = 0.25
+    plain: float = 0.2
+    dark: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,7 @@ class PairSettings:
     contrast: ContrastSettings = ContrastSettings()
     artefacts: ArtefactSettings = ArtefactSettings()
     shapes: ShapeSettings = ShapeSettings()
+    looks: LookSettings = LookSettings()
 
     def __post_init__(self) -> None:
         if not self.scheme:

@@ -91,6 +91,7 @@ class Validation(Strict):
 class TrainConfig(Strict):
     """A whole training. ``shape`` is the network's grid; ``network`` goes to the model's own configuration.
 
+    ``initial`` names installed weights of the model to begin with: whatever parts of the network they hold.
     ``average`` is the decay of an exponential moving average of the weights, which then is validated and exported;
     0 for none. ``precision``: ``auto`` is 16 bit (bfloat16 where the device has it) on a GPU and 32 on a CPU.
     """
@@ -100,6 +101,7 @@ class TrainConfig(Strict):
     seed: int = 0
     shape: tuple[int, ...]
     network: dict[str, Any] = {}
+    initial: str = ""
     stages: tuple[Stage, ...] = Field(min_length=1)
     data: Data | None = None
     validation: Validation = Validation()

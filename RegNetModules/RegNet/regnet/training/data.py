@@ -16,14 +16,27 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import InputError
-from ..synth import pairs
+from ..synth import looks, pairs
 from ..synth.schemes import SCHEMES
 from .config import Source, TrainConfig
 from .prepare import Prepared
 
-NEEDS = {"OneAnatomy": "labels", "TwoAnatomies": "labels", "RealPair": "images", "OneImage": "images", "Shapes": ""}
+NEEDS = {
+    "OneAnatomy": "labels",
+    "TwoAnatomies": "labels",
+    "RealPair": "images",
+    "OneImage": "images",
+    "Shapes": "",
+    "TwoLooks": "images",
+    "TwoPaints": "labels",
+    "ShapePaints": "",
+}
 """What each maker needs of a subject."""
 TWO_SUBJECTS = ("TwoAnatomies", "RealPair")
+KNOWN = ("OneAnatomy", "OneImage", "Shapes", "TwoLooks", "TwoPaints", "ShapePaints")
+"""Makers whose displacement is known,"""
+HELD_OUT = ("TwoLooks",)
+"""and those of them that are validated on other subjects than they train on."""
 VALIDATION = 1_000_000
 """Added to a stage's number for the samples of its validation."""
 
@@ -40,15 +53,17 @@ class Sample:
 class SampleSource:
     """Draws samples of one :class:`~regnet.training.config.Source` and makes pairs of them."""
 
-    def __init__(self, source: Source, shape: Sequence[int], subjects: Sequence[Prepared]) -> None:
-        self.name, self.dims = source.maker, len(shape)
+    def __init__(
+        self, source: Source, shape: Sequence[int], subjects: Sequence[Prepared], split: str = "train"
+    ) -> None:
+        self.name, self.dims, self.split = source.maker, len(shape), split
         if source.maker not in NEEDS:
             raise InputError(f"There is no pair maker {source.maker!r}; choose from {', '.join(NEEDS)}.")
         settings = {**source.settings, "shape": tuple(shape)}
         if len(source.schemes) == 1 and source.schemes[0] in SCHEMES:
             settings.setdefault("scheme", source.schemes[0])
         settings = pairs.PairSettings.from_dict(settings)
-        self.maker = getattr(pairs, source.maker)(settings)
+        self.maker = getattr(pairs if source.maker in pairs.__all__ else looks, source.maker)(settings)
         self.subjects = [entry for entry in subjects if self._fits(source, entry)]
         if self.name in TWO_SUBJECTS:
             count = {entry.scheme: 0 for entry in self.subjects}
@@ -64,7 +79,7 @@ class SampleSource:
     def _fits(self, source: Source, entry: Prepared) -> bool:
         needed = NEEDS[self.name]
         return (
-            entry.split == "train"
+            entry.split == self.split
             and (not source.schemes or entry.scheme in source.schemes)
             and (not source.subjects or entry.id in source.subjects)
             and (needed != "labels" or entry.labelled)
@@ -79,7 +94,7 @@ class SampleSource:
         first = self.subjects[random.integers(len(self.subjects))]
         if self.name not in TWO_SUBJECTS:
             held = first.load()
-            if self.name == "OneAnatomy":
+            if NEEDS[self.name] == "labels":
                 return Sample({"labels": held["labels"]}, seed, False)
             return self._one_image(first, held, random, seed)
         others = [entry for entry in self.subjects if entry.scheme == first.scheme and entry.id != first.id]
@@ -90,8 +105,14 @@ class SampleSource:
         return real_pair(first, second, random, seed)
 
     def _one_image(self, entry: Prepared, held: dict[str, Tensor], random: np.random.Generator, seed: int) -> Sample:
-        """An image and, for the fixed side, the same or another contrast of the same subject."""
+        """An image and, for the fixed side, the same or another contrast of the same subject.
+
+        A descriptor is trained on stand-alone scans; another contrast then only serves for validation.
+        """
         moving, fixed = (int(random.integers(len(entry.columns))) for _ in range(2))
+        if self.name == "TwoLooks":
+            several = len(entry.columns) > 1 and self.split == "val"
+            fixed = (moving + 1 + fixed % (len(entry.columns) - 1)) % len(entry.columns) if several else moving
         tensors = {"moving": held["images"][moving : moving + 1], "fixed": held["images"][fixed : fixed + 1]}
         if entry.labelled:
             tensors["moving_labels"] = held["labels"]
@@ -99,9 +120,9 @@ class SampleSource:
 
     def make(self, samples: Sequence[Sample], device: torch.device) -> dict[str, Tensor]:
         """The pair, batch first. Each sample has a generator of its own: how samples are grouped changes nothing."""
-        groups: dict[tuple[str, ...], list[Sample]] = {}
+        groups: dict[tuple[Any, ...], list[Sample]] = {}
         for sample in samples:
-            groups.setdefault(tuple(sample.tensors), []).append(sample)
+            groups.setdefault(tuple((name, t.shape) for name, t in sample.tensors.items()), []).append(sample)
         made = [self._make_alike(group, device) for group in groups.values()]
         shared = [name for name in made[0] if all(name in pair for pair in made)]
         return {name: torch.cat([pair[name] for pair in made]) for name in shared}

@@ -97,8 +97,9 @@ def _join(run: _Run, other: _Run) -> _Run:
     def theirs(name: str) -> bool:
         return name.startswith(tuple(f"{part}_" for part in other.trained))
 
+    mine = tuple(f"{part}_" for part in run.trained)
     for name, value in run.settings.items():
-        if not theirs(name) and other.settings.get(name) != value:
+        if not theirs(name) and not name.startswith(mine) and other.settings.get(name) != value:
             raise ModelError(
                 f"The runs cannot be joined: {name} is {value!r} in one and {other.settings.get(name)!r} in the other."
             )

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError
 
 SPLITS = ("train", "val")
-ALIGNMENTS = ("affine", "rigid", "moments", "centres", "none")
+ALIGNMENTS = ("affine", "rigid", "moments", "centres", "none", "native")
 COLUMNS = ("id", "labels", "scheme", "split", "align", "source", "licence")
 
 

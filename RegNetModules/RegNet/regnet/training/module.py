@@ -18,7 +18,7 @@ from .data import Batches, Draws, Sample
 from .precision import in_low_precision
 from .recipe import Recipe
 from .schedule import Place, Schedule
-from .validate import ValidationSet, measure
+from .validate import ValidationSet
 
 MOST_SKIPPED = 20
 """Steps in a row whose gradient is not finite and that are left out before the training gives up."""
@@ -52,7 +52,7 @@ class Training(pl.LightningModule):
         if config.average:
             self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.average))
             self.average.requires_grad_(False)
-        for network in self._networks():
+        for network in self.networks():
             in_low_precision(network, recipe.parts, precision)
         self.skipped = 0
         self.logged: set[str] = set()
@@ -63,7 +63,8 @@ class Training(pl.LightningModule):
         """The network to validate and to export: the average if there is one."""
         return self.network if self.average is None else self.average.module
 
-    def _networks(self) -> Iterable[torch.nn.Module]:
+    def networks(self) -> Iterable[torch.nn.Module]:
+        """The network and, if there is one, its average."""
         return (self.network,) if self.average is None else (self.network, self.average.module)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -169,23 +170,22 @@ class Training(pl.LightningModule):
     # Validation
 
     def on_validation_epoch_start(self) -> None:
-        self._sums = {name: [0.0, 0.0] for name in self.validation.names}
+        self._sums = {name: [0.0, 0.0] for name in self.recipe.figures}
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         stage, _, _ = self.schedule.epoch(self.trainer.current_epoch)
-        displacement = self.recipe.displacement(self.trained, batch, self.options[stage])
-        for name, value in measure(batch, displacement).items():
+        for name, value in self.recipe.measure(self.trained, batch, self.options[stage]).items():
             if math.isfinite(value):
                 self._sums[name][0] += value
                 self._sums[name][1] += 1.0
 
     def on_validation_epoch_end(self) -> None:
-        totals = torch.tensor([self._sums[name] for name in self.validation.names], device=self.device)
+        totals = torch.tensor([self._sums[name] for name in self.recipe.figures], device=self.device)
         totals = self.trainer.strategy.reduce(totals, reduce_op="sum")
         figures = {
             f"val/{name}": float(total / count)
-            for name, (total, count) in zip(self.validation.names, totals, strict=True)
+            for name, (total, count) in zip(self.recipe.figures, totals, strict=True)
             if count
         }
-        figures["val/score"] = self.validation.score(figures)
+        figures["val/score"] = self.recipe.score(figures)
         self.log_dict(figures, batch_size=1)

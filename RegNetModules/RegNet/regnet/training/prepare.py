@@ -21,7 +21,7 @@ from ..files import replacing
 from ..image import Grid, Image
 from ..orientation import Orientation
 from ..synth.schemes import SCHEMES, t1_picture
-from ..transform import Transform
+from ..transform import Affine, Transform
 from .config import Data
 from .manifest import Subject
 
@@ -68,7 +68,10 @@ def prepare(
         path = cache / f"{subject.id}-{_key(common, subject)}.safetensors"
         if not path.exists():
             say(f"preparing {subject.id} ({number + 1} of {len(subjects)})")
-            _write(path, subject, grid, _onto_template(subject, template))
+            if subject.align == "native":
+                _write(path, subject, own_grid(subject, settings.spacing), Affine.identity(template.ndim))
+            else:
+                _write(path, subject, grid, _onto_template(subject, template))
         columns = tuple(column for column, _ in subject.images)
         prepared.append(Prepared(subject.id, path, columns, subject.labels is not None, subject.scheme, subject.split))
     return prepared
@@ -85,6 +88,19 @@ def working_grid(template: Image, settings: Data) -> Grid:
     middle = (np.array(shape[::-1]) - 1) / 2
     matrix[:3, 3] = template.grid.center() - matrix[:3, :3] @ middle
     return Grid(shape, matrix, template.ndim)
+
+
+def own_grid(subject: Subject, spacing: float) -> Grid:
+    """The subject's own field of view along its own axes, in canonical order, with the given spacing in mm."""
+    source = Image.read(subject.images[0][1]).grid if subject.images else Image.read(subject.labels, labels=True).grid
+    orientation = Orientation.of(source)
+    directions = orientation.directions(source.index_to_world[:3, :3] / source.spacing)
+    extent = np.abs(np.linalg.inv(directions) @ (source.index_to_world[:3, :3] @ (np.array(source.size) - 1.0)))
+    size = np.maximum(np.round(extent / spacing).astype(int) + 1, 1)
+    matrix = np.eye(4)
+    matrix[:3, :3] = directions * spacing
+    matrix[:3, 3] = source.center() - matrix[:3, :3] @ ((size - 1) / 2)
+    return Grid(tuple(int(n) for n in size[::-1]), matrix, source.ndim)
 
 
 def _onto_template(subject: Subject, template: Image) -> Transform:

@@ -18,6 +18,7 @@ import torch
 
 from ..errors import Cancelled, InputError, ModelError
 from ..models import get_recipe
+from ..zoo import find_weights, load_state
 from .checkpoints import BEST, LAST, best_checkpoint, facts_of, load_checkpoint
 from .config import TrainConfig, make_config
 from .manifest import Subject, provenance, read_manifest
@@ -101,6 +102,8 @@ def train(
     draws = Draws(config, subjects)
     pl.seed_everything(config.seed, verbose=False)
     module = Training(config, recipe, draws, ValidationSet(config, subjects, draws), precision, overfit)
+    if config.initial and checkpoint is None:
+        _begin_with(module, config)
     facts = _facts(config, where, command, device, number * devices.num_nodes)
     callbacks: list[Any] = [Checkpoints(folder, facts), Lines(folder, quiet or sys.stderr.isatty())]
     if minutes is not None:
@@ -132,6 +135,24 @@ def train(
         text = "Stopped; run the same command again to go on from the last finished epoch."
         raise Cancelled(text) from None
     return best_checkpoint(folder)
+
+
+def _begin_with(module: Any, config: TrainConfig) -> None:
+    """Take over the tensors of the installed weights that ``initial`` names.
+
+    Raises:
+        InputError: they are not installed, or none of their tensors is one of the network's.
+    """
+    record = find_weights(config.model, config.initial)
+    if record is None:
+        raise InputError(f"The initial weights {config.initial!r} of {config.model} are not installed.")
+    state = load_state(record)
+    for network in module.networks():
+        own = network.state_dict()
+        fitting = {name: tensor.float() for name, tensor in state.items() if name in own}
+        if not fitting or any(own[name].shape != tensor.shape for name, tensor in fitting.items()):
+            raise InputError(f"The initial weights {config.initial!r} are of another network; check its settings.")
+        network.load_state_dict({**own, **fitting})
 
 
 def _lightning() -> Any:

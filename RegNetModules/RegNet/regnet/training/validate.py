@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .. import spatial
+from ..errors import InputError
 from ..synth.deform import AffineRange, affine_displacement, random_affine
-from .config import TrainConfig
-from .data import VALIDATION, Draws, Sample, as_input, real_pair
-from .losses import foreground
+from .config import Source, TrainConfig
+from .data import HELD_OUT, KNOWN, VALIDATION, Draws, Sample, SampleSource, as_input, real_pair
 from .prepare import Prepared
+from .scores import warped_labels
 
 FOREGROUND = 0.02
 MARGIN = 2
@@ -29,11 +29,25 @@ class ValidationSet:
     there are as many as configured. Synthetic ones come from those sources of the stage whose displacement is known.
     """
 
-    names = ("dice", "dice_before", "error", "error_before", "folding")
-
     def __init__(self, config: TrainConfig, subjects: Sequence[Prepared], draws: Draws) -> None:
         self.config, self.draws = config, draws
+        self.known = [
+            [self._known(source, config.shape_of(number), subjects) for source in stage.sources]
+            for number, stage in enumerate(config.stages)
+        ]
         self.pairs = _pairs([entry for entry in subjects if entry.split == "val"], config.validation.pairs)
+
+    @staticmethod
+    def _known(source: Source, shape: Sequence[int], subjects: Sequence[Prepared]) -> SampleSource | None:
+        """The source for validation: of the ``val`` subjects, if some suit it; None if it makes no known pairs."""
+        if source.maker not in KNOWN:
+            return None
+        if source.maker in HELD_OUT:
+            try:
+                return SampleSource(source, shape, subjects, "val")
+            except InputError:
+                pass
+        return SampleSource(source, shape, subjects)
 
     def items(self, stage: int) -> list[dict[str, Any]]:
         """What the pairs of a stage are made of, see :meth:`build`."""
@@ -44,7 +58,7 @@ class ValidationSet:
             for strip in looks
             if first.labelled or not strip
         ]
-        known = [n for n, s in enumerate(self.draws.stages[stage]) if s.name in ("OneAnatomy", "OneImage", "Shapes")]
+        known = [n for n, source in enumerate(self.known[stage]) if source is not None]
         count = self.config.validation.synthetic if known else 0
         return real + [{"stage": stage, "known": known[n % len(known)], "number": n} for n in range(count)]
 
@@ -56,20 +70,13 @@ class ValidationSet:
         stage = item["stage"]
         if "known" in item:
             random = self.draws.random(VALIDATION + stage, item["number"])
-            source = self.draws.stages[stage][item["known"]]
+            source = self.known[stage][item["known"]]
             return source.make([source.sample(random)], device)
         random = self.draws.random(VALIDATION, item["pair"])
         fixed, moving = self.pairs[item["pair"]]
         sample = real_pair(fixed, moving, random, int(random.integers(2**62)))
         ranges = self.config.stages[stage].validation_affine
         return real_validation_pair(sample, self.config.shape_of(stage), item["strip"], ranges, device)
-
-    def score(self, figures: dict[str, float]) -> float:
-        """Of which the best checkpoint has the most: Dice, or less the end-point error where nothing has labels."""
-        folding = figures.get("val/folding", 0.0)
-        if "val/dice" in figures:
-            return figures["val/dice"] - 0.01 * folding
-        return -figures.get("val/error", 0.0) - 0.01 * folding
 
 
 class Items(Dataset):
@@ -135,35 +142,4 @@ def _box(content: Tensor) -> tuple[slice, ...]:
 def _warped(tensor: Tensor, displacement: Tensor) -> Tensor:
     if tensor.is_floating_point():
         return spatial.warp(tensor, displacement)
-    return spatial.warp(tensor.float(), displacement, "nearest").long()
-
-
-def measure(pair: dict[str, Tensor], displacement: Tensor) -> dict[str, float]:
-    """Figures of one pair (batch 1) under a predicted displacement (1, d, *shape) in voxels.
-
-    Dice: mean over the labels that both maps hold, labels warped by their nearest voxel. Error: mean distance to the
-    known displacement over the fixed foreground, in voxels. Each also before registration. Folding in percent.
-    """
-    found = {"folding": 100.0 * float((~(spatial.jacobian_determinant(displacement) > 0)).float().mean())}
-    if "displacement" in pair:
-        weight = foreground(pair, displacement.shape[2:])
-        for name, left in (("error", displacement - pair["displacement"]), ("error_before", pair["displacement"])):
-            distance = left.square().sum(1, keepdim=True).sqrt()
-            found[name] = float((distance * weight).sum() / weight.sum().clamp(min=1e-6))
-    elif "fixed_labels" in pair:
-        fine = spatial.resize_displacement(displacement, pair["fixed_labels"].shape[2:])
-        moved = _warped(pair["moving_labels"], fine)
-        found["dice"] = mean_dice(pair["fixed_labels"], moved, pair["moving_labels"])
-        found["dice_before"] = mean_dice(pair["fixed_labels"], pair["moving_labels"], pair["moving_labels"])
-    return found
-
-
-def mean_dice(fixed: Tensor, warped: Tensor, moving: Tensor) -> float:
-    """Over the labels above 0 in both ``fixed`` and the unwarped ``moving``; not-a-number if there are none."""
-    most = int(torch.stack([fixed.max(), warped.max(), moving.max()]).max()) + 1
-    a, b, c = (torch.bincount(labels.flatten(), minlength=most) for labels in (fixed, warped, moving))
-    both = torch.bincount(fixed[fixed == warped], minlength=most)
-    shared = (a > 0) & (c > 0)
-    shared[0] = False
-    scores = 2.0 * both[shared] / (a + b)[shared]
-    return float(scores.mean()) if len(scores) else float(np.nan)
+    return warped_labels(tensor, displacement)
