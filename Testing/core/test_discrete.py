@@ -117,7 +117,7 @@ def test_coarse_searches_reach_further(shape, shift):
     truth = torch.tensor(shift, dtype=torch.float32).view(1, -1, *(1,) * len(shape))
 
     def error(shapes):
-        found = pyramid_search(fixed, moving, shapes, 3)
+        found = pyramid_search(fixed, moving, shapes, [3] * len(shapes))
         assert tuple(found.shape[2:]) == tuple(shapes[-1])
         return float((inner(spatial.resize_displacement(found, shape), 10) - truth).norm(dim=1).mean())
 

@@ -90,7 +90,7 @@ def test_plain_looks_differ_only_by_what_the_scanner_does(shape):
     assert not torch.equal(noisy["fixed"], noisy["moving"])
 
 
-@pytest.mark.parametrize(("kind", "least"), [({"any_curve": 0.0}, 0.6), ({"any_curve": 1.0}, 0.3)])
+@pytest.mark.parametrize(("kind", "least"), [({"any_curve": 0.0}, 0.5), ({"any_curve": 1.0}, 0.3)])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_both_looks_show_the_same_edges(shape, kind, least):
     """The same crop: edges agree in place, whatever the curve; edges of other crops do not."""

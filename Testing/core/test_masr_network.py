@@ -76,8 +76,14 @@ def test_images_of_a_batch_do_not_mix():
     torch.testing.assert_close(network(given)[1:], network(given[1:]), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("squeeze", SQUEEZES)
-@pytest.mark.parametrize(("shape", "tile"), [((150, 40, 24), (80, 200, 200)), ((14, 19, 149), (100, 100, 80))])
+@pytest.mark.parametrize(
+    ("shape", "tile", "squeeze"),
+    [
+        ((150, 40, 24), (80, 200, 200), "shared"),
+        ((14, 19, 149), (100, 100, 80), "per_relation"),
+        ((14, 149, 19), (100, 80, 100), "flatten"),
+    ],
+)
 def test_tiles_give_the_whole(shape, tile, squeeze):
     network, given = made(3, squeeze=squeeze, width=4).eval(), image(shape)
     with torch.inference_mode():
@@ -217,7 +223,7 @@ MEMORY = """
 import resource, sys, torch
 from regnet.networks.masr import DSIR
 torch.set_num_threads(1)
-network, image = DSIR().eval(), torch.rand(1, 1, 72, 80, 64)
+network, image = DSIR().eval(), torch.rand(1, 1, 56, 72, 64)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with torch.inference_mode():
     network(image)
@@ -227,7 +233,7 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / ima
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts kilobytes as Linux does")
 def test_describing_takes_less_memory_than_the_relations_would():
-    """24 relations of 4 features are 384 bytes per voxel, and several copies of them; 510 is 3 GB for a head at 1 mm."""
+    """24 relations of 4 features are 384 bytes per voxel, and several copies of them; 510 are 3 GB at 1 mm."""
     paths = os.pathsep.join(filter(None, [str(Path(regnet.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     ran = subprocess.run(
         [sys.executable, "-c", MEMORY],

@@ -10,13 +10,13 @@ import pytest
 import torch
 from helpers import blob_image, oblique_grid, rotation
 from regnet import descriptors, spatial
-from regnet.descriptor_affine import improve_affine
 from regnet.described import Described, described_level
+from regnet.descriptor_affine import improve_affine
 from regnet.events import Events
 from regnet.image import Grid, Image
 from regnet.models import get_model, masr_run
 from regnet.models.masr import Parameters
-from regnet.models.masr_optimise import Level, Plan, optimise
+from regnet.models.masr_optimise import LEVELS, Level, optimise
 from regnet.models.masr_run import describe, improve, start
 from regnet.pair import Pair
 from regnet.register import register
@@ -26,7 +26,7 @@ from scipy import ndimage
 
 SHAPES = [(70, 61), (34, 42, 30)]
 MIND = Parameters(descriptor="mind", weights="none")
-PLAN = Plan((Level(2.0, 2.0, 25, 0.2, 100_000, 0.15), Level(1.0, 3.0, 10, 0.1, 100_000, 0.15)))
+QUICK = (Level(2.0, 2.0, 25, 0.2, 100_000, 0.15), Level(1.0, 3.0, 10, 0.1, 100_000, 0.15))
 
 
 def painted(shape, seed=0):
@@ -81,7 +81,7 @@ def test_the_deformation_is_found_across_contrasts(shape, diffeomorphic):
     pair, truth = known_pair(shape)
     before = error(none(shape), truth, pair)
     assert before > 1.0
-    found = optimise(described(pair), none(shape), dataclasses.replace(PLAN, diffeomorphic=diffeomorphic), Events())
+    found = optimise(described(pair), none(shape), QUICK, Events(), diffeomorphic)
     assert error(found, truth, pair) < 0.7 * before
     assert found.dtype == torch.float32 and not found.requires_grad and not found.is_inference()
     if diffeomorphic:
@@ -104,9 +104,9 @@ def test_identical_images_stay_where_they_are(shape, begin):
 
 def test_a_start_that_is_right_already_is_kept():
     pair, truth = known_pair(SHAPES[0])
-    found = optimise(described(pair), truth, PLAN, Events())
+    found = optimise(described(pair), truth, QUICK, Events())
     assert error(found, truth, pair) < 0.75
-    still = Plan(tuple(dataclasses.replace(level, iterations=0, knots=1.0) for level in PLAN.levels))
+    still = [dataclasses.replace(level, iterations=0, knots=1.0) for level in QUICK]
     assert error(optimise(described(pair), truth, still, Events()), truth, pair) < 0.3
 
 
@@ -145,16 +145,16 @@ def test_masks_decide_what_is_compared():
     mask = torch.ones_like(spoilt)
     mask[..., 31:] = 0.0
     weighted = [Pair(image, pair.moving, pair.grid, mask) for image in (pair.fixed, spoilt)]
-    found = [optimise(described(one), none(shape), PLAN, Events()) for one in weighted]
-    free = optimise(described(Pair(spoilt, pair.moving, pair.grid)), none(shape), PLAN, Events())
-    clean = optimise(described(pair), none(shape), PLAN, Events())
+    found = [optimise(described(one), none(shape), QUICK, Events()) for one in weighted]
+    free = optimise(described(Pair(spoilt, pair.moving, pair.grid)), none(shape), QUICK, Events())
+    clean = optimise(described(pair), none(shape), QUICK, Events())
     kept = (..., slice(0, 20))
     under_mask, without = (float((a - b)[kept].abs().mean()) for a, b in (found, (clean, free)))
     assert under_mask < 0.3 * without and without > 0.02
     moving_mask = torch.zeros_like(spoilt)
     moving_mask[..., :30] = 1.0
     other = optimise(
-        described(Pair(pair.fixed, pair.moving, pair.grid, None, moving_mask)), none(shape), PLAN, Events()
+        described(Pair(pair.fixed, pair.moving, pair.grid, None, moving_mask)), none(shape), QUICK, Events()
     )
     assert float((other - clean).abs().max()) > 0.05
 
@@ -165,7 +165,7 @@ def test_what_one_mask_leaves_may_be_very_little():
     mask = torch.zeros_like(pair.fixed)
     mask[..., 31, 30] = 1.0
     for weights in ((mask, None), (None, mask), (mask, mask)):
-        found = optimise(described(Pair(pair.fixed, pair.moving, pair.grid, *weights)), none(shape), PLAN, Events())
+        found = optimise(described(Pair(pair.fixed, pair.moving, pair.grid, *weights)), none(shape), QUICK, Events())
         assert bool(torch.isfinite(found).all())
 
 
@@ -176,7 +176,7 @@ def test_iterations_and_stiffness_are_those_of_the_parameters():
     few = Parameters(descriptor="mind", weights="none", iterations=2)
     begin = start(pair, dataclasses.replace(few, start="none"), None, None, Events())
     improve(pair, begin, few, None, None, events, "auto")
-    levels = len(Plan().levels)
+    levels = len(LEVELS)
     assert sum("likeness" in getattr(one, "text", "") for one in said) == 2 * levels
     said.clear()
     improve(pair, begin, few, None, None, events, 7)
@@ -229,10 +229,10 @@ def test_a_known_turn_and_shift_is_found_in_the_world(ndim):
         there = points @ found[:3, :3].T + found[:3, 3]
         return float(np.linalg.norm(there - (points @ matrix[:3, :3].T + matrix[:3, 3]), axis=1).mean())
 
-    assert distance(np.eye(4)) > 2.0
-    assert distance(improve_affine(described(pair), Events())) < 0.7
+    assert distance(np.eye(4)) > 2.2
+    assert distance(improve_affine(described(pair), Events())) < 0.9
     assert distance(improve_affine(described(pair), Events(), rigid=True)) < 0.9
-    assert distance(get_model("masr").improve_affine(pair, MIND, None, None, Events())) < 0.7
+    assert distance(get_model("masr").improve_affine(pair, MIND, None, None, Events())) < 0.9
 
 
 def test_registered_in_the_world_in_the_right_direction():

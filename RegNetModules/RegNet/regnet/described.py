@@ -28,8 +28,10 @@ class Described:
 
     def __init__(self, pair: Pair, descriptor: Descriptor) -> None:
         self.pair = pair
+        self._kept: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         with torch.inference_mode():
-            self.fixed, self.moving = (descriptor(image) for image in (pair.fixed, pair.moving))
+            # Together: convolutions of a batch of one take a slower path on a CPU.
+            self.fixed, self.moving = descriptor(torch.cat([pair.fixed, pair.moving])).split(1)
             content = ((pair.fixed > FOREGROUND) | (pair.moving > FOREGROUND)).float()
             self.seen = spatial.box(content, NEAR) > 0
             if pair.fixed_weight is not None:
@@ -38,14 +40,23 @@ class Described:
     def level(self, factor: float) -> tuple[Tensor, Tensor, Tensor, Pair]:
         """Descriptors, flat indices of the voxels that count, and the pair, with voxels ``factor`` times as wide."""
         pair = self.pair.level(factor)
-        fixed, moving = reduced(self.fixed, pair.shape), reduced(self.moving, pair.shape)
+        fixed, moving = self.reduced(pair.shape)
         seen = spatial.resize(self.seen.float(), pair.shape) > 0.5
         return fixed, moving, torch.nonzero(seen.flatten()).flatten(), pair
+
+    def reduced(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Both descriptors on a grid of ``shape``: made from the coarsest there is already that is finer, and kept."""
+        if shape not in self._kept:
+            finer = [kept for kept in self._kept if all(n >= m for n, m in zip(kept, shape, strict=True))]
+            source = self._kept[min(finer, key=math.prod)] if finer else (self.fixed, self.moving)
+            with torch.inference_mode():
+                self._kept[shape] = (reduced(source[0], shape), reduced(source[1], shape))
+        return self._kept[shape]
 
 
 def described_level(pair: Pair, spacing: float = 0.0, most: int = MOST_VOXELS) -> Pair:
     """The pair at ``spacing`` mm, or the finest there is, but with at most ``most`` voxels."""
     factor = max(1.0, spacing / pair.spacing_of_finest)
-    while math.prod(pair.level(factor).shape) > most:
+    while math.prod(pair.level_shape(factor)) > most:
         factor *= 1.05
     return pair.level(factor)

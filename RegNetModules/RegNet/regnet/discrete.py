@@ -80,16 +80,20 @@ def consistent(there: Tensor, back: Tensor) -> Tensor:
 
 
 def pyramid_search(
-    fixed: Tensor, moving: Tensor, shapes: Sequence[Sequence[int]], radius: int, strength: float = 1.0
+    fixed: Tensor,
+    moving: Tensor,
+    shapes: Sequence[Sequence[int]],
+    radii: Sequence[int],
+    strength: float = 1.0,
 ) -> Tensor:
-    """:func:`search` on grids of ``shapes``, coarse to fine, each on what the one before has left; displacement on the
-    last of them.
+    """:func:`search` on grids of ``shapes``, coarse to fine, as far as ``radii`` say, each on what the one before has
+    left; displacement on the last of them.
 
-    The finer search looks at the moving descriptors warped so far: their vectors are read along, which holds as long as
+    A finer search looks at the moving descriptors warped so far: their vectors are read along, which holds as long as
     the deformation hardly turns.
     """
     displacement = None
-    for shape in shapes:
+    for shape, radius in zip(shapes, radii, strict=True):
         target, source = reduced(fixed, shape), reduced(moving, shape)
         if displacement is None:
             displacement = search(target, source, radius, strength)

@@ -61,7 +61,7 @@ class Match:
         strides = [math.prod(self.size[axis + 1 :]) for axis in range(len(self.size))]
         corners = list(itertools.product((0, 1), repeat=len(self.size)))
         self.offsets = torch.tensor(
-            [sum(c * s for c, s in zip(corner, strides, strict=True)) for corner in corners],
+            [sum(c * s * (n > 1) for c, s, n in zip(corner, strides, self.size, strict=True)) for corner in corners],
             dtype=torch.int32,
             device=fixed.device,
         )
@@ -109,6 +109,8 @@ class Match:
                 places, self.table, per_sample_weights=_corner_weights(fractions, axis), mode="sum"
             )
             torch.sum(slope[:, : rest.shape[1]] * rest, dim=1, out=gradient[axis])
+            # Beyond the border its vectors are repeated, so moving there changes nothing.
+            gradient[axis].mul_((positions[axis] >= 0) & (positions[axis] <= self.size[axis] - 1))
         likeness = likeness[:, 0]
         if weight is None:
             return likeness.sum(dtype=torch.float64), likeness.numel()

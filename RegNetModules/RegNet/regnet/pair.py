@@ -55,16 +55,20 @@ class Pair:
         """The grid of ``shape`` (spatial axes only) over this pair's corners."""
         return self.grid.resized((1, *shape) if len(shape) == 2 else tuple(shape))
 
+    def level_shape(self, factor: float) -> tuple[int, ...]:
+        """Of :meth:`level`."""
+        wanted = factor * min(self.spacing)
+        return tuple(
+            max(min(n, LEAST_STEPS), round((n - 1) * step / max(step, wanted)) + 1)
+            for n, step in zip(self.shape, self.spacing, strict=True)
+        )
+
     def level(self, factor: float) -> Pair:
         """The pair with voxels about ``factor`` times the finest spacing, smoothed against aliasing.
 
         Axes that are coarser already stay as they are, so anisotropic grids become isotropic on the way down.
         """
-        wanted = factor * min(self.spacing)
-        shape = tuple(
-            max(min(n, LEAST_STEPS), round((n - 1) * step / max(step, wanted)) + 1)
-            for n, step in zip(self.shape, self.spacing, strict=True)
-        )
+        shape = self.level_shape(factor)
         if shape == self.shape:
             return self
         return Pair(

@@ -129,6 +129,10 @@ class _Job:
             self.fixed, self.moving = as_image(fixed, "fixed image"), as_image(moving, "moving image")
             check_pair(self.fixed, self.moving, self.info)
             if self.weights and self.module.dimension_of(self.config) != self.fixed.ndim:
+                self.events.warn(
+                    f"The trained weights of {self.info.title} are not for {self.fixed.ndim}D images; the registration "
+                    f"does {self.info.without_weights}."
+                )
                 self.weights = self.state = self.config = None
             self.fixed_mask = self._mask(fixed_mask, self.fixed, "fixed")
             self.moving_mask = self._mask(moving_mask, self.moving, "moving")
@@ -148,14 +152,14 @@ class _Job:
 
     def _weights(self, events: Events) -> WeightsRecord | None:
         """Those the parameters ask for; without them the pair is registered all the same, and the report says so."""
-        variant = getattr(self.parameters, "weights", "none")
+        variant = self.parameters.wanted_weights()
         if variant == "none":
             return None
         found = find_weights(self.info.name, variant)
         if found is None:
             events.warn(
-                f"The trained weights {variant!r} of {self.info.title} are not installed; it is optimised on this pair "
-                "instead."
+                f"The trained weights {variant!r} of {self.info.title} are not installed; the registration does "
+                f"{self.info.without_weights}."
             )
         return found
 

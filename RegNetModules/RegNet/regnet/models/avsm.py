@@ -166,7 +166,7 @@ def refine(
     from ..refine import refine as improve
 
     if parameters.refine_with != "lncc":
-        from .masr_optimise import refine_with
+        from .masr_run import refine_with
 
         return refine_with(parameters.refine_with, pair, displacement, events, how, parameters.regularization)
     if state is None:

@@ -14,7 +14,8 @@ class ModelInfo:
     """A model's passport, read by the command line, the worker and the panels.
 
     ``dimensions`` are the image dimensions it accepts; ``transform_kind`` is ``"dense"`` or ``"linear"``; ``fuses``
-    says whether it also gives a fused image; ``variants`` name the weights it can load, the default first.
+    says whether it also gives a fused image; ``variants`` name the weights it can load, the default first, and
+    ``without_weights`` ends the sentence "the registration does ..." for when there are none.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ModelInfo:
     transform_kind: str
     fuses: bool
     variants: tuple[str, ...] = ()
+    without_weights: str = "without them"
 
 
 def parameter(
@@ -73,6 +75,10 @@ class ParametersBase:
             if name not in known:
                 raise InputError(f"There is no parameter named {name!r}; choose from {', '.join(known)}.")
         return cls(**(values or {}))
+
+    def wanted_weights(self) -> str:
+        """The variant of trained weights that these values call for, or ``"none"``."""
+        return getattr(self, "weights", "none")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -33,6 +33,7 @@ info = ModelInfo(
     transform_kind="dense",
     fuses=False,
     variants=("general",),
+    without_weights="without them, by MIND-SSC",
 )
 
 
@@ -97,6 +98,10 @@ class Parameters(ParametersBase):
         unit="mm",
         advanced=True,
     )
+
+    def wanted_weights(self) -> str:
+        """None where the descriptor needs none and no network is to predict the start."""
+        return "none" if self.descriptor == "mind" and self.start != "network" else self.weights
 
 
 def dimension_of(config: dict[str, Any]) -> int:

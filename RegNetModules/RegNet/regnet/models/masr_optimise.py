@@ -23,6 +23,8 @@ from ..matching import Match
 from ..transform import DisplacementField
 
 SQUARINGS = 6
+LEAST_KNOTS, LEAST_VOXELS = 4, 1.5
+"""Knots on an axis, and voxels from one to the next."""
 BLUR = 0.5
 """Width, in knots' distances, of the Gaussian that changes of the velocity pass through."""
 
@@ -33,7 +35,7 @@ class Level:
 
     Attributes:
         factor: of the descriptors' spacing.
-        knots: distance between the velocity's knots, in voxels of the level.
+        knots: distance between the velocity's knots in mm.
         iterations: of Adam.
         rate: the length of Adam's first steps, in knots' distances.
         points: voxels that one iteration looks at; the next looks at others.
@@ -48,7 +50,7 @@ class Level:
     smoothness: float
 
 
-LEVELS = (Level(2.0, 2.0, 40, 0.2, 100_000, 0.3), Level(1.0, 3.0, 40, 0.15, 100_000, 0.5))
+LEVELS = (Level(2.0, 9.0, 40, 0.2, 100_000, 0.3), Level(1.0, 6.0, 40, 0.15, 100_000, 0.5))
 """Relative to the finest grid that is optimised on, see :func:`levels_for`."""
 FINEST_VOXELS = 700_000
 """At most about so many: descriptors of a finer grid, averaged, say more than those of a coarse one, but following them
@@ -58,7 +60,7 @@ on the finer grid itself gains nothing."""
 def levels_for(described: Described, iterations: int, finest: int, stiffness: float) -> tuple[Level, ...]:
     """:data:`LEVELS` for these images, with so many iterations, at the ``finest`` level too, and so stiff."""
     base = 1.0
-    while math.prod(described.pair.level(base).shape) > FINEST_VOXELS:
+    while math.prod(described.pair.level_shape(base)) > FINEST_VOXELS:
         base *= 1.1
     return tuple(
         dataclasses.replace(
@@ -78,6 +80,8 @@ def optimise(
 
     Without ``diffeomorphic`` displacements take the place of velocities, and nothing keeps them from folding.
     """
+    # The finest first: the coarser ones are then made from it.
+    described.reduced(described.pair.level_shape(min(level.factor for level in levels)))
     work = [level.points * level.iterations for level in levels]
     velocity, done = None, 0.0
     for number, (level, cost) in enumerate(zip(levels, work, strict=True)):
@@ -99,7 +103,10 @@ class _Ascent:
         with torch.inference_mode():
             fixed, moving, index, self.pair = described.level(level.factor)
             self.match = Match(fixed, moving, index, None, self.pair.moving_weight)
-        self.knots = tuple(max(4, round((n - 1) / level.knots) + 1) for n in self.pair.shape)
+        self.knots = tuple(
+            max(min(n, LEAST_KNOTS), round((n - 1) / max(level.knots / step, LEAST_VOXELS)) + 1)
+            for n, step in zip(self.pair.shape, self.pair.spacing, strict=True)
+        )
         with torch.no_grad():
             if velocity is None:
                 field = spatial.resize_displacement(start.clone(), self.knots)
@@ -116,7 +123,7 @@ class _Ascent:
     def run(self, events: Events) -> Tensor:
         level = self.level
         free = torch.zeros_like(self.start)
-        adam = Adam(free, (0.9, 0.99))
+        adam = Adam(free, (0.9, 0.99), 1e-8)
         most = len(self.order)
         count = min(most, level.points)
         for number in range(level.iterations):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,9 +23,11 @@ from .masr_optimise import levels_for, optimise
 
 MATCHER_VOXELS = 150_000
 """Of the grid on which the network registers: what it was trained on."""
-SEARCH_STEPS = 4
-"""Steps that the search reaches in each direction; its control points lie as far apart as one step."""
+SEARCH_STEPS = (4, 3)
+"""Steps that the two rounds of the search reach in each direction; control points lie as far apart as one step."""
 FINEST_SEARCH = 6.0
+"""Distance of the second round's control points in mm, if there are not too many of them."""
+MOST_POINTS = 20_000
 
 
 _described: WeakKeyDictionary[Pair, tuple[Any, Described]] = WeakKeyDictionary()
@@ -36,11 +39,13 @@ def describe(
 ) -> Described:
     """Both images of the pair, described at the spacing that the parameters ask for; without weights by MIND-SSC."""
     learned = parameters.descriptor == "dsir" and state is not None
-    key = (learned, parameters.detail, id(state))
+    key = (learned, parameters.detail, id(state) if learned else 0)
     known = _described.get(pair)
     if known is None or known[0] != key:
         descriptor = descriptors.dsir(state, config or {}, pair.fixed.device) if learned else descriptors.mind()
-        known = (key, Described(described_level(pair, parameters.detail), descriptor))
+        # A copy: what is kept must not hold its own key.
+        level = dataclasses.replace(described_level(pair, parameters.detail))
+        known = (key, Described(level, descriptor))
         _described[pair] = known
     return known[1]
 
@@ -55,17 +60,24 @@ def start(
     """Displacement (1, d, *coarse) to begin the optimisation with."""
     if parameters.start == "none":
         return pair.fixed.new_zeros(1, len(pair.shape), *pair.level(8.0).shape)
-    if state is None and parameters.descriptor == "dsir" and parameters.weights != "none":
-        events.warn(f"There is no trained descriptor for {len(pair.shape)}D images here; MIND-SSC is used instead.")
     held = describe(pair, parameters, state, config)
     events.progress(0.4)
     if parameters.start == "network":
         return _predicted(held, state, config)
     with torch.inference_mode():
-        spacings = (parameters.reach / SEARCH_STEPS, FINEST_SEARCH)
-        shapes = [pair.level(max(spacing / pair.spacing_of_finest, 1.0)).shape for spacing in spacings]
-        found = pyramid_search(held.fixed, held.moving, list(dict.fromkeys(shapes)), SEARCH_STEPS)
+        rounds = _rounds(pair, parameters.reach)
+        found = pyramid_search(held.fixed, held.moving, *zip(*rounds, strict=True))
     return found.clone()
+
+
+def _rounds(pair: Pair, reach: float) -> list[tuple[tuple[int, ...], int]]:
+    """Grid and reach in steps of each round of the search; the first is left out where the second reaches as far."""
+    fine = described_level(pair, FINEST_SEARCH, MOST_POINTS)
+    step = fine.spacing_of_finest
+    if reach <= SEARCH_STEPS[1] * step:
+        return [(fine.shape, max(1, round(reach / step)))]
+    coarse = described_level(pair, reach / SEARCH_STEPS[0], MOST_POINTS)
+    return [(coarse.shape, SEARCH_STEPS[0]), (fine.shape, SEARCH_STEPS[1])]
 
 
 def _predicted(held: Described, state: dict[str, Tensor] | None, config: dict[str, Any] | None) -> Tensor:

@@ -26,7 +26,7 @@ from .neighbourhood import mixed_relations, padded, pairs, relations
 
 STRIDE = 8
 REACH = 56
-"""How far, in voxels, an output of the extractor looks at most (52, see the test), in whole strides."""
+"""More than an output of the extractor looks far, in voxels (45 by measurement, 52 by its layers), in whole strides."""
 SLAB_VOXELS = 1 << 17
 """Voxels whose relations are held at a time when no gradient is wanted."""
 SQUEEZES = ("shared", "per_relation", "flatten")
@@ -186,7 +186,8 @@ class Squeeze(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         wide = padded(features, self.margin)
-        if torch.is_grad_enabled() and (features.requires_grad or self.weight.requires_grad):
+        trained = any(parameter.requires_grad for parameter in self.parameters())
+        if torch.is_grad_enabled() and (features.requires_grad or trained):
             return self._convolved(self._related(wide))
         return self._in_slabs(wide)
 

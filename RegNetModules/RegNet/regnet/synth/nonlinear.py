@@ -21,7 +21,7 @@ def bezier_table(points: Tensor, entries: int = ENTRIES) -> Tensor:
 
     Args:
         points: the two inner control points, (B, 2, 2) as (x, y) in [0, 1]. The x are sorted, so that the curve is a
-            function of x; where the y rise as well it is monotone, and straight with both points on the diagonal.
+            function of x; it never falls, and is straight with both points on the diagonal.
     """
     x = points[..., 0].sort(dim=1).values
     t = torch.linspace(0.0, 1.0, 4 * entries, dtype=points.dtype, device=points.device)
@@ -42,12 +42,9 @@ class IntensityTransform:
     table: Tensor
 
     @staticmethod
-    def draw(draws: Draws, inverted: float = 0.5, monotone: float = 0.5) -> IntensityTransform:
-        """Random curves; a share ``inverted`` of them reads 1 - I, a share ``monotone`` rises (or falls) throughout."""
-        points = draws.uniform(0.0, 1.0, 2, 2)
-        rising = draws.chance(monotone)[:, None]
-        y = torch.where(rising, points[..., 1].sort(dim=1).values, points[..., 1])
-        table = bezier_table(torch.stack([points[..., 0], y], dim=2))
+    def draw(draws: Draws, inverted: float = 0.5) -> IntensityTransform:
+        """Random curves; a share ``inverted`` of them reads 1 - I."""
+        table = bezier_table(draws.uniform(0.0, 1.0, 2, 2))
         return IntensityTransform(torch.where(draws.chance(inverted)[:, None], table.flip(1), table))
 
     def __call__(self, image: Tensor) -> Tensor:
