@@ -14,6 +14,8 @@ from .pair import FOREGROUND, Pair
 
 MOST_VOXELS = 2_500_000
 """Of the grid that images are described on. Beyond, time and memory grow and the result hardly changes."""
+MOST_ANISOTROPIC = 2.5
+"""Longest voxel side beside the shortest: about what the descriptor was trained on; finer slices gain nothing."""
 NEAR = 3
 """Voxels around what either image shows that count, too."""
 
@@ -55,7 +57,9 @@ class Described:
 
 
 def described_level(pair: Pair, spacing: float = 0.0, most: int = MOST_VOXELS) -> Pair:
-    """The pair at ``spacing`` mm, or the finest there is, but with at most ``most`` voxels."""
+    """The pair at ``spacing`` mm, or the finest there is, but with at most ``most`` voxels, and not much finer within
+    slices than from one to the next."""
+    spacing = max(spacing, max(pair.spacing) / MOST_ANISOTROPIC)
     factor = max(1.0, spacing / pair.spacing_of_finest)
     while math.prod(pair.level_shape(factor)) > most:
         factor *= 1.05
