@@ -121,28 +121,35 @@ class _Ascent:
         self.points = torch.stack(torch.unravel_index(index[self.order], self.pair.shape)).to(self.start.dtype)
 
     def run(self, events: Events) -> Tensor:
+        """The velocity at the end, or the one at the start if that was no worse."""
         level = self.level
         free = torch.zeros_like(self.start)
         adam = Adam(free, (0.9, 0.99), 1e-8)
         most = len(self.order)
         count = min(most, level.points)
+        with torch.no_grad():
+            before = float(self._objective(free, slice(0, count))[0])
         for number in range(level.iterations):
             free.requires_grad_(True)
             begin = number * count % max(most - count + 1, 1)
-            mine = slice(begin, begin + count)
-            velocity = self._velocity(free)
-            displacement = self._displacement(velocity)
-            moved = self._at_points(displacement, self.points[:, mine])
-            score = self.match.score(self.points[:, mine] + moved, self.order[mine])
-            loss = level.smoothness * roughness(velocity) - score
-            (gradient,) = torch.autograd.grad(loss, free)
+            objective, displacement = self._objective(free, slice(begin, begin + count))
+            (gradient,) = torch.autograd.grad(-objective, free)
             rate = level.rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * number / level.iterations)))
             with torch.no_grad():
                 free = free.detach() - rate * adam.step(gradient)
-            events.progress((number + 1) / level.iterations, f"likeness {float(score.detach()):.4f}")
+            events.progress((number + 1) / level.iterations, f"likeness {float(objective.detach()):.4f}")
             self._preview(displacement.detach(), number, events)
         with torch.no_grad():
-            return self._velocity(free)
+            after = float(self._objective(free, slice(0, count))[0])
+            return self._velocity(free) if after > before else self.start
+
+    def _objective(self, free: Tensor, mine: slice) -> tuple[Tensor, Tensor]:
+        """Likeness at the points ``mine`` less the weighted roughness, and the displacement."""
+        velocity = self._velocity(free)
+        displacement = self._displacement(velocity)
+        moved = self._at_points(displacement, self.points[:, mine])
+        score = self.match.score(self.points[:, mine] + moved, self.order[mine])
+        return score - self.level.smoothness * roughness(velocity), displacement
 
     def _at_points(self, displacement: Tensor, points: Tensor) -> Tensor:
         """The displacement at image voxels ``points`` (d, n), in voxels of the image."""
