@@ -30,6 +30,7 @@ info = ModelInfo(
     transform_kind="dense",
     fuses=False,
     variants=("brain",),
+    without_weights="without them, optimised on this pair",
 )
 
 
