@@ -12,7 +12,7 @@ from .descriptors import Descriptor
 from .matching import reduced
 from .pair import FOREGROUND, Pair
 
-MOST_VOXELS = 2_500_000
+MOST_VOXELS = 1_600_000
 """Of the grid that images are described on. Beyond, time and memory grow and the result hardly changes."""
 MOST_ANISOTROPIC = 2.5
 """Longest voxel side beside the shortest: about what the descriptor was trained on; finer slices gain nothing."""

@@ -50,7 +50,7 @@ class Level:
     smoothness: float
 
 
-LEVELS = (Level(2.0, 9.0, 40, 0.2, 100_000, 0.1), Level(1.0, 6.0, 40, 0.15, 100_000, 0.15))
+LEVELS = (Level(2.0, 9.0, 40, 0.2, 60_000, 0.1), Level(1.0, 6.0, 40, 0.15, 60_000, 0.15))
 """Relative to the finest grid that is optimised on, see :func:`levels_for`."""
 FINEST_VOXELS = 700_000
 """At most about so many: descriptors of a finer grid, averaged, say more than those of a coarse one, but following them

@@ -27,7 +27,7 @@ from .neighbourhood import mixed_relations, padded, pairs, relations
 STRIDE = 8
 REACH = 56
 """More than an output of the extractor looks far, in voxels (45 by measurement, 52 by its layers), in whole strides."""
-SLAB_VOXELS = 1 << 17
+SLAB_VOXELS = 1 << 19
 """Voxels whose relations are held at a time when no gradient is wanted."""
 SQUEEZES = ("shared", "per_relation", "flatten")
 
