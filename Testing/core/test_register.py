@@ -164,7 +164,8 @@ def test_without_its_weights_a_model_works_and_says_so(monkeypatch):
     result = register(fixed, moving, align="none", refine="off", parameters={"iterations": 1})
     assert result.report["weights"] is None
     assert result.report["warnings"] == [
-        "The trained weights 'brain' of AVSM are not installed; the registration does without them, optimised on this pair."
+        "The trained weights 'brain' of AVSM are not installed; the registration does without them, optimised on this "
+        "pair."
     ]
 
 
