@@ -68,7 +68,7 @@ def find(method: str, fixed: Image, moving: Image, weights: tuple) -> np.ndarray
         return align(fixed, moving, "affine").matrix
     centred = align(fixed, moving, "centres")
     pair = make_pair(fixed, moving, centred, None, None, 4000.0, torch.device("cpu"))
-    start = Prediction(pair, *weights).affine(avsm.Parameters())
+    start = Prediction(pair, *weights, Events()).affine(avsm.Parameters())
     matrix = to_world(start, pair.grid) if method == "network" else improve_affine(pair, Events(), start)
     return Affine(matrix).then(centred).matrix
 

@@ -40,6 +40,8 @@ from regnet.pair import make_pair  # noqa: E402
 from regnet.retrieval import at_voxels, best_matches, random_places  # noqa: E402
 from regnet.synth.draws import Draws  # noqa: E402
 from regnet.synth.nonlinear import IntensityTransform  # noqa: E402
+from regnet.training.checkpoints import load_checkpoint  # noqa: E402
+from regnet.training.export import network_state  # noqa: E402
 from regnet.transform import Affine  # noqa: E402
 from regnet.zoo import WeightsRecord, find_weights, load_state  # noqa: E402
 from retrieval_cases import CASES, Case, missing, seen  # noqa: E402
@@ -185,8 +187,7 @@ def weights(named: str | None, checkpoint: str | None) -> tuple[dict[str, Tensor
         SystemExit: there are no such weights.
     """
     if checkpoint:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        own = {name.partition("average.module.")[2]: tensor for name, tensor in state.items()}
+        own = network_state(load_checkpoint(Path(checkpoint))["state_dict"])
         parts = ("extractor.", "squeeze.")
         return {name: one for name, one in own.items() if name.startswith(parts)}, {}, "a checkpoint, for a trial"
     if named and named.endswith(".safetensors"):

@@ -8,16 +8,18 @@ import gc
 import numpy as np
 import pytest
 import torch
-from helpers import blob_image, oblique_grid, rotation
+from helpers import blob_image, oblique_grid, rotation, seconds_to_stop
 from regnet import descriptors, spatial
 from regnet.described import Described, described_level
 from regnet.descriptor_affine import improve_affine
+from regnet.discrete import search
 from regnet.events import Events
 from regnet.image import Grid, Image
 from regnet.models import get_model, masr_run
 from regnet.models.masr import Parameters
 from regnet.models.masr_optimise import LEVELS, Level, optimise
 from regnet.models.masr_run import describe, improve, start
+from regnet.networks.masr import DSIR
 from regnet.pair import Pair
 from regnet.register import register
 from regnet.synth.shapes import random_shapes
@@ -192,10 +194,10 @@ def test_images_are_described_once_and_forgotten_with_their_pair():
     pair, _ = known_pair(SHAPES[1])
     gc.collect()
     held = len(masr_run._described)
-    first = describe(pair, MIND, None, None)
-    assert describe(pair, dataclasses.replace(MIND, iterations=3), None, None) is first
-    assert describe(pair, dataclasses.replace(MIND, detail=2.0), None, None) is not first
-    assert describe(pair, MIND, None, None).fixed.shape[2:] == pair.shape
+    first = describe(pair, MIND, None, None, Events())
+    assert describe(pair, dataclasses.replace(MIND, iterations=3), None, None, Events()) is first
+    assert describe(pair, dataclasses.replace(MIND, detail=2.0), None, None, Events()) is not first
+    assert describe(pair, MIND, None, None, Events()).fixed.shape[2:] == pair.shape
     del first, pair
     gc.collect()
     assert len(masr_run._described) == held
@@ -260,3 +262,16 @@ def test_avsm_can_be_refined_by_a_descriptor():
     choices = {"weights": "none", "iterations": 2, "refine_with": "mind"}
     result = register(fixed, fixed, align="none", refine=2, parameters=choices)
     assert np.abs(result.transform(fixed.grid.corners()) - fixed.grid.corners()).max() < 0.5
+
+
+def test_describing_and_searching_stop_within_half_a_second_of_a_cancel():
+    """Both last for seconds: a network of many layers, and hundreds of shifts."""
+    shape = (72, 80, 76)
+    image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0))
+    pair = Pair(image, image.flip(2), grid_of(shape))
+    network = descriptors.dsir(DSIR().state_dict(), {})
+    assert seconds_to_stop(lambda events: Described(pair, network, events)) < 0.5
+    held = torch.nn.functional.normalize(torch.rand(1, 24, 40, 44, 42), dim=1)
+    assert seconds_to_stop(lambda events: search(held, held, 4, events.check)) < 0.5
+    # Nothing of it is left on the network.
+    assert not any(module._forward_hooks for module in network.modules())

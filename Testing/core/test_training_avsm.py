@@ -38,6 +38,7 @@ def recipe_and_pair(shape=(24, 32), network=None, **options):
         ({"part": "affine", "affine_steps": 2}, "affine", {"similarity", "regularity", "dice", "error"}),
         ({"part": "affine", "symmetric": True, "error": 0}, "affine", {"similarity", "regularity", "dice", "symmetry"}),
         (DENSE | {"dice": 0}, "momentum", {"similarity", "momentum", "error"}),
+        (DENSE | {"similarity": "mind", "dice": 0}, "momentum", {"similarity", "momentum", "error"}),
         (DENSE | {"symmetric": True}, "momentum", {"similarity", "momentum", "dice", "error", "symmetry"}),
         ({"part": "both", "affine_steps": 1}, "", {"similarity", "momentum", "dice", "error"}),
     ],

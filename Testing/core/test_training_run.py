@@ -7,6 +7,7 @@ import pytest
 import torch
 from regnet import zoo
 from regnet.errors import InputError, ModelError
+from regnet.events import Events
 from regnet.image import Grid
 from regnet.models.avsm_network import Prediction
 from regnet.networks.avsm import AVSM
@@ -130,8 +131,11 @@ def test_exported_weights_are_the_trained_ones(unbroken, tmp_path, monkeypatch):
     class Steps:
         affine_steps, momentum_steps = 2, 1
 
-    prediction = Prediction(Pair, state, record.config)
+    polls = []
+    prediction = Prediction(Pair, state, record.config, Events(is_cancelled=lambda: bool(polls.append(0))))
     assert prediction.map(Steps).shape == (1, 2, 24, 32) and prediction.affine(Steps).shape == (2, 3)
+    # A cancel takes effect between the layers.
+    assert len(polls) > 40
     whole = export(unbroken / LAST, tmp_path / "whole", half=False)
     assert zoo.find_weights("avsm") is not None and whole.stat().st_size > 1.9 * path.stat().st_size
 

@@ -70,7 +70,7 @@ def test_ping_is_answered_while_work_runs_and_cancel_stops_it(start, tmp_path):
     before = time.monotonic()
     host.send(id="c", command="cancel", target="1")
     failed = host.until("failed")
-    assert time.monotonic() - before < 0.5
+    assert time.monotonic() - before < 2.0
     assert failed["id"] == "1" and failed["kind"] == "cancelled"
     assert {path.name for path in tmp_path.iterdir()} == {"fixed.npy", "moving.npy"}
     # The worker is as good as before, also for the same id.

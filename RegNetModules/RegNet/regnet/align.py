@@ -106,7 +106,7 @@ def _polished(
 
     memory_mb = POLISH_VOXELS * BYTES_PER_VOXEL / 1e6
     pair = make_pair(fixed, moving, found, fixed_mask, moving_mask, memory_mb, torch.device(device))
-    held = Described(described_level(pair), installed(similarity, fixed.ndim, events, device))
+    held = Described(described_level(pair), installed(similarity, fixed.ndim, events, device), events)
     return Affine(improve_affine(held, events, rigid=method == "rigid"), fixed.ndim).then(found)
 
 

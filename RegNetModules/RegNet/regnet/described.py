@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import spatial
 from .descriptors import Descriptor
+from .events import Events
 from .matching import reduced
 from .pair import FOREGROUND, Pair
 
@@ -28,10 +29,10 @@ class Described:
         seen: (1, 1, *shape) bool; where both images are empty, descriptors show noise at most.
     """
 
-    def __init__(self, pair: Pair, descriptor: Descriptor) -> None:
+    def __init__(self, pair: Pair, descriptor: Descriptor, events: Events | None = None) -> None:
         self.pair = pair
         self._kept: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-        with torch.inference_mode():
+        with torch.inference_mode(), (events or Events()).stoppable(descriptor):
             # Together: convolutions of a batch of one take a slower path on a CPU.
             self.fixed, self.moving = descriptor(torch.cat([pair.fixed, pair.moving])).split(1)
             content = ((pair.fixed > FOREGROUND) | (pair.moving > FOREGROUND)).float()

@@ -15,7 +15,6 @@ from .errors import ModelError
 from .events import Events
 from .matching import unit
 
-DESCRIPTORS = ("dsir", "mind")
 Descriptor = Callable[[Tensor], Tensor]
 
 

@@ -7,32 +7,32 @@ in both directions, and the two made consistent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from . import spatial
-from .matching import reduced
+from .matching import moved, reduced
 
 COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Weights of the squared distance, in steps of the search, from the smoothed shifts."""
 CONSISTENT = 8
+Tick = Callable[[], None]
 
 
-def search(fixed: Tensor, moving: Tensor, radius: int, strength: float = 1.0) -> Tensor:
+def search(fixed: Tensor, moving: Tensor, radius: int, tick: Tick = lambda: None) -> Tensor:
     """Displacement (1, d, *shape) in voxels that brings unit vectors ``moving`` (1, C, *shape) to ``fixed``.
 
     Every whole-voxel shift up to ``radius`` voxels per axis is tried; coarsen the descriptors for a longer reach.
-    ``strength`` scales the couplings: above 1 the field is smoother.
+    ``tick`` is called several times a second; it may raise to stop the search.
     """
-    costs = costs_of_shifts(fixed, moving, radius)
-    there = coupled(costs, radius, strength)
-    back = coupled(costs_of_shifts(moving, fixed, radius), radius, strength)
+    there = coupled(costs_of_shifts(fixed, moving, radius, tick), radius, tick=tick)
+    back = coupled(costs_of_shifts(moving, fixed, radius, tick), radius, tick=tick)
     return consistent(there, back)
 
 
-def costs_of_shifts(fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
+def costs_of_shifts(fixed: Tensor, moving: Tensor, radius: int, tick: Tick = lambda: None) -> Tensor:
     """(K, *shape): one less the scalar product with the vector at each of the K = (2 radius + 1)^d shifts, in the order
     of :func:`shifts`. Beyond the border its last vectors are repeated."""
     dims = fixed.ndim - 2
@@ -41,6 +41,7 @@ def costs_of_shifts(fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
     costs = fixed.new_empty((2 * radius + 1) ** dims, *shape)
     for place, shift in enumerate(shifts(dims, radius, fixed).T.long().tolist()):
         window = [slice(radius + step, radius + step + n) for step, n in zip(shift, shape, strict=True)]
+        tick()
         torch.sum(fixed[0] * wide[(0, slice(None), *window)], dim=0, out=costs[place])
     return costs.neg_().add_(1.0)
 
@@ -51,18 +52,22 @@ def shifts(dims: int, radius: int, like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(*([line] * dims), indexing="ij")).flatten(1)
 
 
-def coupled(costs: Tensor, radius: int, strength: float = 1.0) -> Tensor:
-    """The smooth displacement (1, d, *shape) of least cost, from :func:`costs_of_shifts`."""
+def coupled(costs: Tensor, radius: int, strength: float = 1.0, tick: Tick = lambda: None) -> Tensor:
+    """The smooth displacement (1, d, *shape) of least cost, from :func:`costs_of_shifts`.
+
+    ``strength`` scales the couplings: above 1 the field is smoother.
+    """
     shape, dims = costs.shape[1:], costs.ndim - 1
     every = shifts(dims, radius, costs)
     flat = costs.flatten(1)
     squares = every.square().sum(0)[:, None]
 
     def smoothed(chosen: Tensor) -> Tensor:
-        return spatial.gaussian(every[:, chosen].view(1, dims, *shape), 1.0 * strength**0.5)
+        return spatial.gaussian(every[:, chosen].view(1, dims, *shape), strength**0.5)
 
     field = smoothed(flat.argmin(dim=0))
     for coupling in COUPLINGS:
+        tick()
         flatfield = field.flatten(2)[0]
         # |s - u|^2 without the term that is the same for all shifts.
         distance = squares - 2.0 * (every.T @ flatfield)
@@ -84,7 +89,7 @@ def pyramid_search(
     moving: Tensor,
     shapes: Sequence[Sequence[int]],
     radii: Sequence[int],
-    strength: float = 1.0,
+    tick: Tick = lambda: None,
 ) -> Tensor:
     """:func:`search` on grids of ``shapes``, coarse to fine, as far as ``radii`` say, each on what the one before has
     left; displacement on the last of them.
@@ -96,9 +101,8 @@ def pyramid_search(
     for shape, radius in zip(shapes, radii, strict=True):
         target, source = reduced(fixed, shape), reduced(moving, shape)
         if displacement is None:
-            displacement = search(target, source, radius, strength)
+            displacement = search(target, source, radius, tick)
             continue
         displacement = spatial.resize_displacement(displacement, shape)
-        moved = torch.nn.functional.normalize(spatial.warp(source, displacement, padding="border"), dim=1)
-        displacement = spatial.compose(displacement, search(target, moved, radius, strength))
+        displacement = spatial.compose(displacement, search(target, moved(source, displacement), radius, tick))
     return displacement

@@ -78,6 +78,20 @@ class Events:
         if self.emit is not None:
             self.emit(Progress(self._last, self._stage, text))
 
+    @contextmanager
+    def stoppable(self, network: Any) -> Iterator[None]:
+        """Let a cancel take effect after each layer of ``network``: all of them together can take seconds.
+
+        Anything that has no layers (a plain function) passes through unchanged.
+        """
+        modules = network.modules() if hasattr(network, "modules") else ()
+        hooks = [module.register_forward_hook(lambda *_: self.check()) for module in modules]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     def message(self, text: str) -> None:
         if self.emit is not None:
             self.emit(Message(text))

@@ -31,6 +31,11 @@ def reduced(descriptor: Tensor, shape: Sequence[int]) -> Tensor:
     return unit(spatial.reduce(descriptor, shape)) if tuple(descriptor.shape[2:]) != tuple(shape) else descriptor
 
 
+def moved(descriptor: Tensor, displacement: Tensor) -> Tensor:
+    """Read where ``displacement`` (B, d, *shape) says, border vectors repeated, and of unit length again."""
+    return unit(spatial.warp(descriptor, displacement, padding="border"))
+
+
 class Match:
     """Unit vectors of a fixed image at some voxels, beside a moving image's to be read anywhere.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .base import ModelInfo, ParametersBase, parameter
+from .base import ModelInfo, ParametersBase, parameter, stiffness
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,13 +43,7 @@ class Parameters(ParametersBase):
         "networks have never seen.",
         choices=(*info.variants, "none"),
     )
-    regularization: float = parameter(
-        1.0,
-        "Stiffness",
-        "How stiff the deformation is, a factor. Raise it when anatomy looks wobbly, lower it when details stay apart.",
-        minimum=0.1,
-        maximum=10.0,
-    )
+    regularization: float = stiffness()
     momentum_steps: int = parameter(
         0,
         "Momentum steps",
@@ -125,7 +119,7 @@ def improve_affine(
     if state is not None:
         from .avsm_network import Prediction
 
-        start = Prediction(pair, state, config or {}).affine(parameters)
+        start = Prediction(pair, state, config or {}, events).affine(parameters)
     return improve(pair, events, start)
 
 
@@ -147,7 +141,7 @@ def predict(
     if state is not None:
         from .avsm_network import Prediction
 
-        return map_to_displacement(Prediction(pair, state, config or {}).map(parameters, final))
+        return map_to_displacement(Prediction(pair, state, config or {}, events).map(parameters, final))
     from .avsm_optimise import optimise
 
     return optimise(pair, parameters, events)

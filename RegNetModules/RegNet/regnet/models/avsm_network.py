@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import spatial
 from ..errors import ModelError
+from ..events import Events
 from ..networks.avsm import AVSM
 from ..networks.avsm_momentum import half_shape
 from ..networks.maps import identity_affine
@@ -30,7 +31,8 @@ class Prediction:
         ModelError: the weights are of another dimension or do not fit their configuration.
     """
 
-    def __init__(self, pair: Pair, state: dict[str, Tensor], config: dict[str, Any]) -> None:
+    def __init__(self, pair: Pair, state: dict[str, Tensor], config: dict[str, Any], events: Events) -> None:
+        self.events = events
         network = AVSM.from_config(config)
         if network.dims != len(pair.shape):
             raise ModelError(f"These AVSM weights are for {network.dims}D images, not for {len(pair.shape)}D ones.")
@@ -47,7 +49,7 @@ class Prediction:
 
     def affine(self, parameters: Parameters) -> Tensor:
         """``[A | b]``, (d, d + 1), of the affine network."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self.events.stoppable(self.network):
             images = self._images(self.network.settings.image_shape)
             output = self.network(*images, stage="affine", affine_steps=parameters.affine_steps or None)
         return self.orientation.affine_back(output["aux"]["affine"][0]).clone()
@@ -62,7 +64,7 @@ class Prediction:
             # Convolutions fit any grid, and a finer one than they were trained on serves them well.
             fine = tuple(round(FINER * n) for n in settings.image_shape)
             grids.append((fine, parameters.momentum_steps or steps + 1))
-        with torch.inference_mode():
+        with torch.inference_mode(), self.events.stoppable(self.network):
             for shape, count in grids:
                 images = self._images(shape)
                 if where is not None:

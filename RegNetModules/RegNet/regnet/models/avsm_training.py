@@ -2,7 +2,7 @@
 
 Beside the paper's terms (Shen et al. 2019) two that supervise: overlap of warped labels, which also teaches pairs
 whose contrasts differ, and the distance to the displacement where that is known. The similarity counts only for pairs
-of one contrast.
+of one contrast, unless it is that of structural descriptors (``dsir``, ``mind``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from ..descriptors import installed
+from ..events import Events
+from ..losses.descriptor import DescriptorLoss
 from ..losses.lncc import LNCC
 from ..losses.mklncc import MultiKernelLNCC
 from ..losses.ncc import NCC
@@ -30,6 +33,7 @@ from ..training.schedule import Place
 from ..training.turned import turned
 
 SIMILARITIES = {"ncc": NCC, "lncc": LNCC, "mk-lncc": MultiKernelLNCC}
+"""Of images of one contrast; beside them ``dsir`` and ``mind``, which compare any two."""
 
 
 class Options(Strict):
@@ -51,7 +55,7 @@ class Options(Strict):
     affine_steps: int = Field(1, ge=1)
     momentum_steps: int = Field(1, ge=1)
     symmetric: bool = False
-    similarity: Literal["ncc", "lncc", "mk-lncc"] = "mk-lncc"
+    similarity: Literal["ncc", "lncc", "mk-lncc", "dsir", "mind"] = "mk-lncc"
     similarity_weight: float = Field(1.0, ge=0)
     dice: float = Field(1.0, ge=0)
     labels: int = Field(16, gt=0)
@@ -78,6 +82,7 @@ class Recipe(RegistrationRecipe):
 
     Options = Options
     parts = ("affine.net", "momentum")
+    _descriptor: tuple[Any, DescriptorLoss] | None = None
 
     def build(self) -> AVSM:
         return AVSM(AVSMConfig.from_dict({"image_shape": self.config.shape, **self.config.network}))
@@ -92,8 +97,7 @@ class Recipe(RegistrationRecipe):
         if options.turns:
             pair = turned(pair, options.turn, options.turns)
         output = self._forward(network, pair, options, options.symmetric)
-        chosen = pair.get("same_contrast")
-        similarity = OfSameContrast(SIMILARITIES[options.similarity](), chosen, options.similarity_weight)
+        similarity = self._similarity(pair, options)
         weights = AVSMWeights(
             regularity=RegularityWeight(options.regularity, floor=options.regularity),
             affine_symmetry=options.affine_symmetry,
@@ -115,6 +119,17 @@ class Recipe(RegistrationRecipe):
 
     def export(self, network: AVSM) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return network.state_dict(), network.config()
+
+    def _similarity(self, pair: Pair, options: Options) -> OfSameContrast:
+        if options.similarity in SIMILARITIES:
+            return OfSameContrast(
+                SIMILARITIES[options.similarity](), pair.get("same_contrast"), options.similarity_weight
+            )
+        fixed = pair["fixed"]
+        if self._descriptor is None or self._descriptor[0] != (options.similarity, fixed.device):
+            frozen = installed(options.similarity, fixed.ndim - 2, Events(), fixed.device)
+            self._descriptor = ((options.similarity, fixed.device), DescriptorLoss(frozen))
+        return OfSameContrast(self._descriptor[1], None, options.similarity_weight)
 
     def _forward(self, network: AVSM, pair: Pair, options: Options, symmetric: bool) -> dict[str, Any]:
         network.vsvf.checkpoint = options.checkpoint

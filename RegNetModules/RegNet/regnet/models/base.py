@@ -55,6 +55,17 @@ def parameter(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def stiffness() -> Any:
+    """The parameter ``regularization``, the same for every model that optimises a deformation."""
+    return parameter(
+        1.0,
+        "Stiffness",
+        "How stiff the deformation is, a factor. Raise it when anatomy looks wobbly, lower it when details stay apart.",
+        minimum=0.1,
+        maximum=10.0,
+    )
+
+
 @dataclass(frozen=True)
 class ParametersBase:
     """Base of each model's ``Parameters``: a frozen dataclass that validates itself."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .base import ModelInfo, ParametersBase, parameter
+from .base import ModelInfo, ParametersBase, parameter, stiffness
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,13 +45,7 @@ class Parameters(ParametersBase):
         "What is compared: dsir is learned and tells structures apart best; mind (MIND-SSC) needs no trained weights.",
         choices=("dsir", "mind"),
     )
-    regularization: float = parameter(
-        1.0,
-        "Stiffness",
-        "How stiff the deformation is, a factor. Raise it when anatomy looks wobbly, lower it when details stay apart.",
-        minimum=0.1,
-        maximum=10.0,
-    )
+    regularization: float = stiffness()
     reach: float = parameter(
         48.0,
         "Reach",
@@ -120,7 +114,7 @@ def improve_affine(
     from ..descriptor_affine import improve_affine as improve
     from .masr_run import describe
 
-    return improve(describe(pair, parameters, state, config), events)
+    return improve(describe(pair, parameters, state, config, events), events)
 
 
 def predict(

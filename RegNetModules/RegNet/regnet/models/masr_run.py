@@ -35,7 +35,11 @@ _described: WeakKeyDictionary[Pair, tuple[Any, Described]] = WeakKeyDictionary()
 
 
 def describe(
-    pair: Pair, parameters: Parameters, state: dict[str, Tensor] | None, config: dict[str, Any] | None
+    pair: Pair,
+    parameters: Parameters,
+    state: dict[str, Tensor] | None,
+    config: dict[str, Any] | None,
+    events: Events,
 ) -> Described:
     """Both images of the pair, described at the spacing that the parameters ask for; without weights by MIND-SSC."""
     learned = parameters.descriptor == "dsir" and state is not None
@@ -45,7 +49,7 @@ def describe(
         descriptor = descriptors.dsir(state, config or {}, pair.fixed.device) if learned else descriptors.mind()
         # A copy: what is kept must not hold its own key.
         level = dataclasses.replace(described_level(pair, parameters.detail))
-        known = (key, Described(level, descriptor))
+        known = (key, Described(level, descriptor, events))
         _described[pair] = known
     return known[1]
 
@@ -60,13 +64,13 @@ def start(
     """Displacement (1, d, *coarse) to begin the optimisation with."""
     if parameters.start == "none":
         return pair.fixed.new_zeros(1, len(pair.shape), *pair.level(8.0).shape)
-    held = describe(pair, parameters, state, config)
+    held = describe(pair, parameters, state, config, events)
     events.progress(0.4)
     if parameters.start == "network":
         return _predicted(held, state, config)
     with torch.inference_mode():
         rounds = _rounds(pair, parameters.reach)
-        found = pyramid_search(held.fixed, held.moving, *zip(*rounds, strict=True))
+        found = pyramid_search(held.fixed, held.moving, *zip(*rounds, strict=True), tick=events.check)
     return found.clone()
 
 
@@ -109,14 +113,15 @@ def improve(
     how: str | int,
 ) -> Tensor:
     """``displacement`` optimised on the pair's descriptors."""
-    return _optimised(describe(pair, parameters, state, config), displacement, parameters, events, how)
+    return _optimised(describe(pair, parameters, state, config, events), displacement, parameters, events, how)
 
 
 def refine_with(
     kind: str, pair: Pair, displacement: Tensor, events: Events, how: str | int, regularization: float
 ) -> Tensor:
     """Any dense model's ``displacement`` improved by the descriptor ``kind``, with the installed weights."""
-    held = Described(described_level(pair), descriptors.installed(kind, len(pair.shape), events, pair.fixed.device))
+    descriptor = descriptors.installed(kind, len(pair.shape), events, pair.fixed.device)
+    held = Described(described_level(pair), descriptor, events)
     return _optimised(held, displacement, Parameters(regularization=regularization), events, how)
 
 

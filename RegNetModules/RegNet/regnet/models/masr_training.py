@@ -10,17 +10,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as functional
 from pydantic import Field
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..losses.contrastive import InfoNCE
 from ..losses.roughness import roughness
-from ..matching import reduced
+from ..matching import moved, reduced
 from ..networks.masr import DSIR, MASRConfig
 from ..retrieval import at_voxels, hit_rate, random_places
-from ..spatial import reduce, resize_displacement, warp
+from ..spatial import reduce, resize_displacement
 from ..training.config import Strict
 from ..training.losses import foreground
 from ..training.recipe import Pair
@@ -116,8 +115,7 @@ class Recipe(Base):
             for number, displacement in enumerate(steps):
                 shape, weight = displacement.shape[2:], 0.5 ** (len(steps) - 1 - number)
                 target, source, within = reduced(fixed, shape), reduced(moving, shape), reduce(inside, shape)
-                moved = functional.normalize(warp(source, displacement, padding="border"), dim=1)
-                unlike = 1.0 - (target * moved).sum(1, keepdim=True)
+                unlike = 1.0 - (target * moved(source, displacement)).sum(1, keepdim=True)
                 terms["likeness"].append(weight * (unlike * within).sum() / within.sum().clamp(min=1e-6))
                 terms["smoothness"].append(weight * options.smoothness * roughness(displacement))
                 if options.error and "displacement" in pair:

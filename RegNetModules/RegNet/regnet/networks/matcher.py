@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import spatial
 from ..discrete import costs_of_shifts, shifts
-from ..matching import reduced
+from ..matching import moved, reduced
 from .blocks import convolution
 
 FACTORS = (4, 2, 1)
@@ -68,8 +68,7 @@ class Matcher(nn.Module):
     def _update(self, target: Tensor, source: Tensor, displacement: Tensor) -> Tensor:
         """The displacement of one step."""
         with torch.no_grad():
-            moved = functional.normalize(spatial.warp(source, displacement, padding="border"), dim=1)
-            likeness = 1.0 - costs_of_shifts(target, moved, RADIUS)[None]
+            likeness = 1.0 - costs_of_shifts(target, moved(source, displacement), RADIUS)[None]
             every = shifts(self.dims, RADIUS, likeness)
         shares = torch.softmax(likeness.flatten(2)[0] * self.sharpness.exp(), dim=0)
         likeliest = (every @ shares).view_as(displacement)

@@ -63,6 +63,13 @@ def scan(image: Tensor, inside: Tensor, keep: Tensor | None, settings: ArtefactS
     d = image.ndim - 2
     lesion = draws.chance(settings.lesion_share)
     image = lesions(image, inside, lesion, LESION_SPACING * max(image.shape[2:]), draws)
+    image = acquire(image, keep, settings, draws)
+    return field_of_view(image, *_crop(draws, d, settings))
+
+
+def acquire(image: Tensor, keep: Tensor | None, settings: ArtefactSettings, draws: Draws) -> Tensor:
+    """The part of :func:`scan` that leaves anatomy and field of view as they are: from blur to gamma."""
+    d = image.ndim - 2
     axis = draws.whole(0, d - 1, 1) == torch.arange(d)
     thick = (draws.chance(settings.thick_share)[:, None] & axis) * (draws.uniform(*settings.thickness, 1) - 1) + 1
     sigma = draws.uniform(*settings.blur, 1).expand(-1, d)
@@ -70,8 +77,7 @@ def scan(image: Tensor, inside: Tensor, keep: Tensor | None, settings: ArtefactS
     image = bias_field(image, draws.uniform(0.0, settings.bias), draws)
     image = noise(image, draws.uniform(0.0, settings.noise), draws).abs_()
     image = normalise(image if keep is None else image * keep)
-    image = gamma(image, draws.uniform(-settings.gamma, settings.gamma))
-    return field_of_view(image, *_crop(draws, d, settings))
+    return gamma(image, draws.uniform(-settings.gamma, settings.gamma))
 
 
 def _crop(draws: Draws, d: int, settings: ArtefactSettings) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import spatial
-from .artefacts import ArtefactSettings, antialiased, bias_field, gamma, noise, normalise, resolution
+from .artefacts import acquire, antialiased
 from .contrast import check_labels
 from .deform import transform_points
 from .draws import Draws
@@ -62,21 +62,9 @@ class Looks(Maker):
         beyond = (reach.abs() - torch.minimum(chosen, size - 1 - chosen)).clamp(min=0).sum(dim=1)
         return chosen[int(beyond[: max(2, len(places) // 8)].argmin())]
 
-    def _scanned(self, image: Tensor, draws: Draws) -> Tensor:
-        """Blurred, shaded and noisy, on its own."""
-        settings: ArtefactSettings = self.settings.artefacts
-        d = image.ndim - 2
-        axis = draws.whole(0, d - 1, 1) == torch.arange(d)
-        thick = (draws.chance(settings.thick_share)[:, None] & axis) * (draws.uniform(*settings.thickness, 1) - 1) + 1
-        sigma = draws.uniform(*settings.blur, 1).expand(-1, d)
-        image = resolution(image, sigma, thick, draws.uniform(0.0, 1.0, d) * thick)
-        image = bias_field(image, draws.uniform(0.0, settings.bias), draws)
-        image = normalise(noise(image, draws.uniform(0.0, settings.noise), draws).clamp_(0.0, 2.0))
-        return gamma(image, draws.uniform(-settings.gamma, settings.gamma))
-
     def _pair(self, looks: list[Tensor], inside: Tensor, draws: Draws) -> dict[str, Tensor]:
         shape = looks[0].shape
-        scanned = [self._scanned(look, draws) for look in looks]
+        scanned = [acquire(look, None, self.settings.artefacts, draws) for look in looks]
         return {
             "fixed": scanned[0],
             "moving": scanned[1],

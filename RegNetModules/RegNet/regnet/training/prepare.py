@@ -82,25 +82,29 @@ def working_grid(template: Image, settings: Data) -> Grid:
     shape = tuple(settings.shape) if template.ndim == 3 else (1, *settings.shape)
     if len(settings.shape) != template.ndim:
         raise InputError(f"The data's shape {list(settings.shape)} does not fit a {template.ndim}D template.")
-    matrix = np.eye(4)
-    directions = template.index_to_world[:3, :3] / template.spacing
-    matrix[:3, :3] = Orientation.of(template.grid).directions(directions) * settings.spacing
-    middle = (np.array(shape[::-1]) - 1) / 2
-    matrix[:3, 3] = template.grid.center() - matrix[:3, :3] @ middle
-    return Grid(shape, matrix, template.ndim)
+    return _grid_around(template.grid, _directions(template.grid), shape, settings.spacing)
 
 
 def own_grid(subject: Subject, spacing: float) -> Grid:
     """The subject's own field of view along its own axes, in canonical order, with the given spacing in mm."""
     source = Image.read(subject.images[0][1]).grid if subject.images else Image.read(subject.labels, labels=True).grid
-    orientation = Orientation.of(source)
-    directions = orientation.directions(source.index_to_world[:3, :3] / source.spacing)
+    directions = _directions(source)
     extent = np.abs(np.linalg.inv(directions) @ (source.index_to_world[:3, :3] @ (np.array(source.size) - 1.0)))
     size = np.maximum(np.round(extent / spacing).astype(int) + 1, 1)
+    return _grid_around(source, directions, tuple(int(n) for n in size[::-1]), spacing)
+
+
+def _directions(grid: Grid) -> np.ndarray:
+    """Unit vectors (3, 3) along the grid's axes, in canonical order."""
+    return Orientation.of(grid).directions(grid.index_to_world[:3, :3] / grid.spacing)
+
+
+def _grid_around(source: Grid, directions: np.ndarray, shape: tuple[int, ...], spacing: float) -> Grid:
+    """A grid of ``shape`` along ``directions`` with the middle of ``source``."""
     matrix = np.eye(4)
     matrix[:3, :3] = directions * spacing
-    matrix[:3, 3] = source.center() - matrix[:3, :3] @ ((size - 1) / 2)
-    return Grid(tuple(int(n) for n in size[::-1]), matrix, source.ndim)
+    matrix[:3, 3] = source.center() - matrix[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
+    return Grid(shape, matrix, source.ndim)
 
 
 def _onto_template(subject: Subject, template: Image) -> Transform:
