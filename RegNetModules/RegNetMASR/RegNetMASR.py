@@ -31,6 +31,7 @@ class RegNetMASR(ScriptedLoadableModule):
 
 class RegNetMASRWidget(RegistrationPanel):
     MODEL = "masr"
+    TWO_CONTRASTS = True
     PARAMETERS_UI = "UI/RegNetMASR.ui"
 
     def make_logic(self) -> PanelLogic:

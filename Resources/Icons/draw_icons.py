@@ -99,6 +99,22 @@ def draw_masr(path: Path) -> None:
     plt.close(figure)
 
 
+def draw_ddim(path: Path) -> None:
+    """A turned frame that is brought upright in three steps, coarse to fine."""
+    figure, axes, clip = tile()
+    draw_grid(axes, clip)
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]) * (0.5, 0.62)
+    for step, alpha in ((3, 0.35), (2, 0.6), (1, 1.0)):
+        angle, size = np.deg2rad(14 * step - 14), 1.0 - 0.14 * (step - 1)
+        turn = size * np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+        x, y = turn @ corners.T
+        axes.plot(x, y, color=FIXED if step == 1 else MOVING, lw=3.0, alpha=alpha, solid_joinstyle="round")
+    x, y = outline(0.55)
+    axes.fill(x, y, color=FIXED, alpha=0.35, lw=0)
+    figure.savefig(path, transparent=True)
+    plt.close(figure)
+
+
 def draw_demo_pair(path: Path) -> None:
     import SimpleITK as sitk
 
@@ -127,4 +143,5 @@ if __name__ == "__main__":
     draw_regnet(MODULES / "RegNet/Resources/Icons/RegNet.png")
     draw_avsm(MODULES / "RegNetAVSM/Resources/Icons/RegNetAVSM.png")
     draw_masr(MODULES / "RegNetMASR/Resources/Icons/RegNetMASR.png")
+    draw_ddim(MODULES / "RegNetDDIM/Resources/Icons/RegNetDDIM.png")
     draw_demo_pair(MODULES / "RegNet/Resources/Icons/RegNetDemoPair.png")

@@ -124,7 +124,7 @@ def test_bad_requests_are_refused():
     empty = Image.from_numpy(np.zeros((20, 24, 28), np.uint8), image.index_to_world)
     with pytest.raises(InputError, match="mask"):
         align(image, image, "rigid", fixed_mask=empty)
-    assert set(ALIGNMENTS) == {"none", "centres", "moments", "rigid", "affine"}
+    assert set(ALIGNMENTS) == {"none", "centres", "moments", "nearest", "rigid", "affine", "ddim"}
 
 
 def test_mutual_information_equals_plain_histograms_and_has_a_true_gradient():

@@ -15,9 +15,10 @@ from regnet.descriptor_affine import improve_affine
 from regnet.discrete import search
 from regnet.events import Events
 from regnet.image import Grid, Image
+from regnet.losses.roughness import roughness
 from regnet.models import get_model, masr_run
 from regnet.models.masr import Parameters
-from regnet.models.masr_optimise import LEVELS, Level, optimise
+from regnet.models.masr_optimise import LEVELS, MOST_STIFFER, STRAIN, Level, expected_stiffness, optimise
 from regnet.models.masr_run import describe, improve, start
 from regnet.networks.masr import DSIR
 from regnet.pair import Pair
@@ -255,6 +256,16 @@ def test_registered_in_the_world_in_the_right_direction():
     assert result.report["model"] == "masr" and result.report["folding_percent"] == 0
     off = register(fixed, other, model="masr", align="none", refine="off", parameters=choices)
     assert np.linalg.norm(off.transform(inside) - truth(inside), axis=1).mean() < 0.7 * before
+
+
+def test_what_the_start_strains_little_is_expected_to_stay_so():
+    assert expected_stiffness(torch.zeros(1, 3, 9, 10, 11)) == 1.0
+    ramp = torch.linspace(0, 1, 11).expand(1, 1, 9, 10, 11)
+    field = torch.cat([0 * ramp, 0 * ramp, ramp], dim=1)
+    # A stretch along one axis by s per voxel has a mean squared strain of s^2, if the last voxels are left out.
+    little, some, much = (expected_stiffness(scale * 10 * field) for scale in (0.01, 0.25, 1.0))
+    assert little == MOST_STIFFER and much == 1.0 and 1.0 < some < MOST_STIFFER
+    assert some == pytest.approx(STRAIN / float(roughness(2.5 * field)))
 
 
 def test_avsm_can_be_refined_by_a_descriptor():

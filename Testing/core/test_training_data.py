@@ -9,7 +9,7 @@ from helpers import blob_image, oblique_grid, random_affine
 from regnet.errors import InputError
 from regnet.image import Image
 from regnet.training.config import Data
-from regnet.training.data import Batches, Draws, Sample
+from regnet.training.data import Batches, Draws, Sample, random_slice
 from regnet.training.manifest import read_manifest
 from regnet.training.prepare import prepare, working_grid
 from training_runs import small_config
@@ -181,3 +181,36 @@ def test_overfitting_repeats_the_first_batch():
     for index in range(3):
         assert torch.equal(made(still, index)["fixed"], first["fixed"])
     assert not torch.equal(made(Batches(draws, 1, 6, 3), 0)["fixed"], first["fixed"])
+
+
+def test_a_plane_of_a_volume_is_one_slice_of_all_it_holds():
+    """Image and labels of one slice, of a place that shows something, across every axis."""
+    shape = (12, 15, 18)
+    volume = torch.zeros(1, *shape)
+    volume[:, 3:9, 4:11, 5:16] = 1.0 + torch.arange(6 * 7 * 11).view(1, 6, 7, 11)
+    labels = (volume * 3).long()
+    axes = set()
+    for seed in range(40):
+        found = random_slice({"moving": volume, "moving_labels": labels}, np.random.default_rng(seed))
+        image = found["moving"]
+        axis = next(axis for axis in range(3) if image.shape[1:] == shape[:axis] + shape[axis + 1 :])
+        axes.add(axis)
+        assert torch.equal(found["moving_labels"], (image * 3).long())
+        places = [n for n in range(shape[axis]) if torch.equal(volume.select(axis + 1, n), image)]
+        assert len(places) == 1 and bool((image > 0).any())
+    assert axes == {0, 1, 2}
+
+
+def test_planes_are_drawn_from_volumes(folder):
+    subjects = prepare(read_manifest(folder / "data.csv"), SETTINGS, folder, folder / "cache-planes")
+    sources = [{"maker": "OneImage", "schemes": ["blobs"]}, {"maker": "OneAnatomy", "schemes": ["alone"]}]
+    stages = [{"name": "planes", "steps": 4, "batch": 2, "sources": sources, "options": {"part": "affine"}}]
+    draws = Draws(small_config(shape=[20, 28], stages=stages), subjects)
+    for number in range(4):
+        source, samples = draws.samples(0, number, range(2))
+        pair = draws.stages[0][source].make(samples, torch.device("cpu"))
+        assert pair["fixed"].shape == (2, 1, 20, 28) and pair["displacement"].shape == (2, 2, 20, 28)
+        assert float(pair["fixed"].flatten(1).std(dim=1).min()) > 0.02
+    two = [{**stages[0], "sources": [{"maker": "TwoAnatomies", "schemes": ["alone"]}]}]
+    with pytest.raises(InputError, match="would need one slice of two subjects"):
+        Draws(small_config(shape=[20, 28], stages=two), subjects).samples(0, 0, range(1))

@@ -16,7 +16,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 MODULES = HERE.parents[1] / "RegNetModules"
-sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in ("RegNet", "RegNetAVSM", "RegNetMASR"))]
+sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM"))]
 
 import host  # noqa: E402
 
@@ -32,7 +32,7 @@ VIEWS = {"Red": (660, HEIGHT), "Yellow": (540, HEIGHT // 2), "Green": (540, HEIG
 GAP, BAR = 4, 6
 COLOURS = {"Red": (243, 74, 51), "Yellow": (237, 213, 76), "Green": (110, 176, 75)}
 PATIENCE_S = 600
-PICTURES = {"RegNetAVSM": "", "RegNetMASR": "masr-"}
+PICTURES = {"RegNetAVSM": "", "RegNetMASR": "masr-", "RegNetDDIM": "ddim-"}
 """Modules, and what their pictures' names begin with."""
 
 
@@ -52,17 +52,6 @@ def open_panel(module: str):
     slicer.util.selectModule(module)
     wait()
     return slicer.util.getModuleWidget(module)
-
-
-def load_pair(panel, module: str) -> None:
-    """The demo pair; for a module that compares two contrasts with the patient's T2 image in place of T1."""
-    panel.ui.demoButton.click()
-    if module == "RegNetMASR":
-        from RegNetLib.sample_data import demo_folder
-
-        path = demo_folder() / "patient_T2.nii.gz"
-        panel.parameters.fixedVolume = slicer.util.loadVolume(str(path), {"name": "Patient T2", "show": False})
-        panel.ui.showPairButton.click()
 
 
 def match_brightness(panel) -> None:
@@ -154,7 +143,7 @@ def main() -> None:
     folder, prefix = options.output, PICTURES[options.module]
     folder.mkdir(parents=True, exist_ok=True)
     panel = open_panel(options.module)
-    load_pair(panel, options.module)
+    panel.ui.demoButton.click()
     if options.panel_only:
         save_panel(panel, folder / f"{prefix}panel.png")
     else:

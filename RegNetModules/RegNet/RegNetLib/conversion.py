@@ -101,6 +101,19 @@ def grid_transform(displacement, index_to_world):
     return grid
 
 
+def linear_matrix(pull):
+    """The vtkMatrix4x4 of a general transform that is linear throughout, else None."""
+    parts = vtk.vtkCollection()
+    slicer.vtkMRMLTransformNode.FlattenGeneralTransform(parts, pull)
+    if not all(parts.GetItemAsObject(n).IsA("vtkLinearTransform") for n in range(parts.GetNumberOfItems())):
+        return None
+    origin = np.array(pull.TransformPoint((0.0, 0.0, 0.0)))
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([np.array(pull.TransformPoint(axis)) - origin for axis in np.eye(3)], axis=1)
+    matrix[:3, 3] = origin
+    return slicer.util.vtkMatrixFromArray(matrix)
+
+
 def into_own_coordinates(pull, parent):
     """``pull`` continued from moving world points to the moving volume's own coordinates, below ``parent``.
 

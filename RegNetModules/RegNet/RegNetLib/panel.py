@@ -36,6 +36,8 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     MODEL: str = ""
     """Name of the model in ``regnet.models``; empty lets the user choose."""
+    TWO_CONTRASTS: bool = False
+    """Whether the demo pair should be of two contrasts, because the model is made for them."""
     PARAMETERS_UI: str = ""
     """The module's .ui file for the model's parameters (object names are parameter names); empty makes the widgets."""
 
@@ -113,7 +115,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def on_demo(self) -> None:
         try:
-            fixed, moving = load_demo_pair()
+            fixed, moving = load_demo_pair(two_contrasts=self.TWO_CONTRASTS)
         except (OSError, RuntimeError) as error:
             logging.exception("The demo pair could not be loaded")
             self.run.show_status(str(error), failed=True)

@@ -16,18 +16,25 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 
 class Alignment(enum.Enum):
-    """How the images are brought together before the model runs; values as in ``regnet.align.ALIGNMENTS``."""
+    """How the images are brought together before the model runs; values as in ``regnet.align.ALIGNMENTS``, and "auto"
+    for what the model asks for."""
 
+    AUTO = "auto"
     AFFINE = "affine"
+    DDIM = "ddim"
     RIGID = "rigid"
+    NEAREST = "nearest"
     MOMENTS = "moments"
     CENTRES = "centres"
     NONE = "none"
 
     def label(self) -> str:
         return {
-            Alignment.AFFINE: _("Affine"),
+            Alignment.AUTO: _("Automatic"),
+            Alignment.AFFINE: _("Affine, by a search"),
+            Alignment.DDIM: _("Affine, by DDIM's network"),
             Alignment.RIGID: _("Rigid"),
+            Alignment.NEAREST: _("Centres or none, whichever fits"),
             Alignment.MOMENTS: _("Centres of mass"),
             Alignment.CENTRES: _("Centres of the volumes"),
             Alignment.NONE: _("None (already aligned)"),
@@ -84,7 +91,7 @@ class PanelParameterNode:
     movingMask: Labels
     model: str = ""
     modelParameters: str = "{}"
-    alignment: Alignment = Alignment.AFFINE
+    alignment: Alignment = Alignment.AUTO
     refinement: Refinement = Refinement.AUTO
     refineSteps: Annotated[int, WithinRange(1, 1000)] = 50
     device: Device = Device.AUTO

@@ -65,15 +65,21 @@ class ResultImporter:
         return slicer.mrmlScene.GetNodeByID(identity) if identity else None
 
     def _fill_transform(self, pull, result: dict, fixed, moving, added: list):
-        node = self._parameters.resultTransform
+        node, matrix = self._parameters.resultTransform, conversion.linear_matrix(pull)
+        if node is not None and matrix is None and node.IsA("vtkMRMLLinearTransformNode"):
+            node = None  # such a node holds a matrix and nothing else
         if node is None:
+            kind = "vtkMRMLTransformNode" if matrix is None else "vtkMRMLLinearTransformNode"
             name = _("{moving} to {fixed} ({model})").format(
                 moving=moving.GetName(), fixed=fixed.GetName(), model=self._title
             )
-            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", slicer.mrmlScene.GenerateUniqueName(name))
+            node = slicer.mrmlScene.AddNewNodeByClass(kind, slicer.mrmlScene.GenerateUniqueName(name))
             added.append(node)
         node.SetAndObserveTransformNodeID(None)  # the result speaks of the world
-        node.SetAndObserveTransformFromParent(pull)
+        if matrix is None:
+            node.SetAndObserveTransformFromParent(pull)
+        else:
+            node.SetMatrixTransformFromParent(matrix)
         node.SetNodeReferenceID(FIXED, fixed.GetID())
         node.SetNodeReferenceID(MOVING, moving.GetID())
         node.SetNodeReferenceID(RESULT_PARENT, self._parent_id or None)

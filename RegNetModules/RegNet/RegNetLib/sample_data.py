@@ -12,6 +12,8 @@ _FOLDERS = (_HERE.parent.parent / "Resources" / "Demo", _HERE.parents[3] / "Reso
 """Installed beside the modules' resources, or in the source tree."""
 FIXED_NAME, MOVING_NAME = "Patient T1", "Atlas T1"
 FILES = {FIXED_NAME: "patient_T1.nii.gz", MOVING_NAME: "atlas_T1.nii.gz"}
+OTHER_NAME, OTHER_FILE = "Patient T2", "patient_T2.nii.gz"
+"""The patient in another contrast, for models that are made for two."""
 
 
 def demo_folder() -> Path | None:
@@ -22,14 +24,18 @@ def demo_folder() -> Path | None:
     return None
 
 
-def load_demo_pair(source=None) -> list:
-    """Load the demo pair: [patient (fixed), atlas (moving)]."""
+def load_demo_pair(source=None, *, two_contrasts: bool = False) -> list:
+    """Load the demo pair: [patient (fixed), atlas (moving)]. The atlas is T1, and so is the patient unless there are to
+    be ``two_contrasts``."""
     folder = demo_folder()
     if folder is None:
         raise FileNotFoundError(_("The demo pair is not part of this installation."))
+    files = dict(FILES)
+    if two_contrasts and (folder / OTHER_FILE).is_file():
+        files = {OTHER_NAME: OTHER_FILE, MOVING_NAME: FILES[MOVING_NAME]}
     return [
         slicer.util.loadVolume(str(folder / file_name), {"name": name, "show": False})
-        for name, file_name in FILES.items()
+        for name, file_name in files.items()
     ]
 
 

@@ -16,15 +16,14 @@ from .errors import InputError
 from .events import Events
 
 if TYPE_CHECKING:
+    from .align_search import AlignmentProblem
     from .image import Image
     from .transform import Affine
 
 SIMILARITIES = ("nmi", "dsir", "mind")
-ALIGNMENTS = ("none", "centres", "moments", "rigid", "affine")
+ALIGNMENTS = ("none", "centres", "moments", "nearest", "rigid", "affine", "ddim")
 SEARCH_DEGREES = (-40.0, -20.0, 0.0, 20.0, 40.0)
 CANDIDATES = 6
-POLISH_VOXELS = 600_000
-"""Of the grid on which descriptors are compared for an alignment."""
 LEVELS_PER_EXTENT = (26, 52, 104)
 """Steps of the three levels over the larger image's longest side: 8, 4 and 2 mm for a head of 208 mm."""
 
@@ -45,7 +44,9 @@ def align(
 
     Args:
         fixed, moving: one-channel images of the same dimension.
-        method: one of :data:`ALIGNMENTS`; ``moments`` matches the centres of mass of the intensities.
+        method: one of :data:`ALIGNMENTS`; ``moments`` matches the centres of mass of the intensities,
+            ``nearest`` is the most alike of the three before it, ``ddim`` is affine, from where DDIM's network leads
+            instead of a search.
         similarity: what ``rigid`` and ``affine`` end with: normalised mutual information, or after it a structural
             descriptor, learned (``dsir``) or not (``mind``), see :mod:`regnet.descriptors`.
         fixed_mask, moving_mask: non-zero where the images may be compared.
@@ -56,8 +57,7 @@ def align(
     from .align_search import AlignmentProblem
     from .transform import Affine
 
-    if method not in ALIGNMENTS:
-        raise InputError(f"There is no alignment named {method!r}; choose from {', '.join(ALIGNMENTS)}.")
+    check_alignment(method)
     if similarity not in SIMILARITIES:
         raise InputError(f"There is no similarity named {similarity!r}; choose from {', '.join(SIMILARITIES)}.")
     events = events or Events()
@@ -69,19 +69,91 @@ def align(
         return Affine(_shift(center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask)), fixed.ndim)
     from .devices import one_thread
 
-    problem = AlignmentProblem(fixed, moving, fixed_mask, moving_mask, device=device, seed=seed)
     starts = [
         np.zeros(3),
         moving.grid.center() - fixed.grid.center(),
         center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask),
     ]
+    problem = AlignmentProblem(fixed, moving, fixed_mask, moving_mask, device=device, seed=seed)
+    if method in ("nearest", "ddim"):
+        with one_thread():
+            nearest = _best(problem, [Affine(_shift(start), fixed.ndim) for start in starts])
+        found = nearest if method == "nearest" else _by_network(problem, nearest, events, device)
+        if found is not None:
+            return found
     if similarity == "nmi":
         with one_thread():
-            return Affine(problem.solve(starts, affine=method == "affine", events=events), fixed.ndim)
+            return Affine(problem.solve(starts, affine=method != "rigid", events=events), fixed.ndim)
     with one_thread(), events.stage("search", 0.0, 0.6):
-        found = Affine(problem.solve(starts, affine=method == "affine", events=events), fixed.ndim)
+        found = Affine(problem.solve(starts, affine=method != "rigid", events=events), fixed.ndim)
     with events.stage("descriptors", 0.6, 1.0):
         return _polished(found, fixed, moving, method, similarity, fixed_mask, moving_mask, events, device)
+
+
+def check_alignment(method: str) -> None:
+    """Raise :class:`InputError` unless ``method`` is one of :data:`ALIGNMENTS`."""
+    if method not in ALIGNMENTS:
+        raise InputError(f"There is no alignment named {method!r}; choose from {', '.join(ALIGNMENTS)}.")
+
+
+def climb(
+    fixed: Image,
+    moving: Image,
+    starts: list[Affine],
+    *,
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    events: Events | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    iterations: int | None = None,
+) -> Affine:
+    """The affine transform of most mutual information near the best of ``starts``; ``iterations``: at full detail."""
+    from .align_search import FINE_ITERATIONS, AlignmentProblem
+    from .devices import one_thread
+    from .transform import Affine
+
+    problem = AlignmentProblem(fixed, moving, fixed_mask, moving_mask, device=device, seed=seed)
+    with one_thread():
+        return Affine(
+            problem.climb(_best(problem, starts).matrix, events or Events(), iterations or FINE_ITERATIONS), fixed.ndim
+        )
+
+
+def better(
+    fixed: Image,
+    moving: Image,
+    choices: list[Affine],
+    *,
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Affine:
+    """Which of ``choices`` makes the images more alike, by mutual information."""
+    from .align_search import AlignmentProblem
+    from .devices import one_thread
+
+    with one_thread():
+        return _best(AlignmentProblem(fixed, moving, fixed_mask, moving_mask, device=device, seed=seed), choices)
+
+
+def _best(problem: AlignmentProblem, choices: list[Affine]) -> Affine:
+    return choices[problem.best([choice.matrix for choice in choices])]
+
+
+def _by_network(problem: AlignmentProblem, start: Affine, events: Events, device: str) -> Affine | None:
+    """The transform that DDIM's network proposes from ``start``, improved by mutual information; None without its
+    weights."""
+    from .devices import one_thread
+    from .models.ddim import propose
+    from .transform import Affine
+
+    proposed = propose(problem.fixed, problem.moving, start, events, device)
+    if proposed is None:
+        return None
+    with one_thread():
+        return Affine(problem.climb(_best(problem, [start, proposed]).matrix, events), problem.fixed.ndim)
 
 
 def _polished(
@@ -101,11 +173,10 @@ def _polished(
     from .described import Described, described_level
     from .descriptor_affine import improve_affine
     from .descriptors import installed
-    from .pair import BYTES_PER_VOXEL, make_pair
+    from .pair import LINEAR_MB, make_pair
     from .transform import Affine
 
-    memory_mb = POLISH_VOXELS * BYTES_PER_VOXEL / 1e6
-    pair = make_pair(fixed, moving, found, fixed_mask, moving_mask, memory_mb, torch.device(device))
+    pair = make_pair(fixed, moving, found, fixed_mask, moving_mask, LINEAR_MB, torch.device(device))
     held = Described(described_level(pair), installed(similarity, fixed.ndim, events, device), events)
     return Affine(improve_affine(held, events, rigid=method == "rigid"), fixed.ndim).then(found)
 

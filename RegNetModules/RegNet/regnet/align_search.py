@@ -18,6 +18,7 @@ from .image import Image, apply_matrix
 from .losses.nmi import normalized_mutual_information
 
 SEARCH_POINTS, LEVEL_POINTS = 3000, (5000, 15000, 30000)
+FINE_ITERATIONS = 28
 LEAST_OVERLAP = 0.2
 FOREGROUND, BACKGROUND_SHARE = 0.02, 0.2
 """Most points go where the fixed image has content; the rest tell where it has none."""
@@ -78,13 +79,11 @@ class AlignmentProblem:
         self.extent = float(max(extent.max() for extent in extents))
         self.radius = float(np.linalg.norm(extents[0])) / 4
         self.planar = fixed.ndim == 2
+        self.levels: dict[int, Level] = {}
 
     def solve(self, starts: list[np.ndarray], *, affine: bool, events: Events) -> np.ndarray:
         """The best 4x4 matrix, fixed world to moving world, starting from each translation in ``starts``."""
-        coarse, middle, fine = (
-            Level(self, self.extent / steps, points)
-            for steps, points in zip(LEVELS_PER_EXTENT, LEVEL_POINTS, strict=True)
-        )
+        coarse, middle, fine = (self._level(number) for number in range(3))
         with torch.no_grad():
             candidates = self._search(coarse, starts, events)
         scale = self.extent / LEVELS_PER_EXTENT[0]
@@ -92,10 +91,49 @@ class AlignmentProblem:
         poses = self._optimise(middle, poses[:2], "rigid", 18, scale / 4, events, 0.4, 0.55)[:1]
         if affine:
             poses = self._optimise(middle, poses, "affine", 36, scale / 4, events, 0.55, 0.75)
-        poses = self._optimise(fine, poses, "affine" if affine else "rigid", 28, scale / 10, events, 0.75, 1.0)
+        poses = self._optimise(
+            fine, poses, "affine" if affine else "rigid", FINE_ITERATIONS, scale / 10, events, 0.75, 1.0
+        )
+        return self._on_world_points(poses[0])
+
+    def best(self, matrices: list[np.ndarray]) -> int:
+        """Which of some 4x4 matrices, fixed world to moving world, makes the images most alike."""
+        with torch.no_grad():
+            values = self._level(0).similarity(self._to_center(matrices), None)
+        self._require_overlap(values)
+        return int(values.argmax())
+
+    def climb(self, start: np.ndarray, events: Events, iterations: int = FINE_ITERATIONS) -> np.ndarray:
+        """The affine 4x4 matrix of most similarity near ``start``, fixed world to moving world; so many ``iterations``
+        at the finest level."""
+        scale = self.extent / LEVELS_PER_EXTENT[0]
+        poses = self._optimise(self._level(0), self._to_center([start]), "affine", 20, scale / 2, events, 0.0, 0.15)
+        poses = self._optimise(self._level(1), poses, "affine", 36, scale / 4, events, 0.15, 0.55)
+        poses = self._optimise(self._level(2), poses, "affine", iterations, scale / 10, events, 0.55, 1.0)
+        return self._on_world_points(poses[0])
+
+    def _level(self, number: int) -> Level:
+        if number not in self.levels:
+            self.levels[number] = Level(self, self.extent / LEVELS_PER_EXTENT[number], LEVEL_POINTS[number])
+        return self.levels[number]
+
+    def _to_center(self, matrices: list[np.ndarray]) -> Tensor:
+        """As matrices (n, 4, 4) on points relative to the fixed image's middle."""
+        from_center = np.eye(4)
+        from_center[:3, 3] = self.center
+        return torch.from_numpy(np.stack([matrix @ from_center for matrix in matrices])).to(self.device)
+
+    def _on_world_points(self, pose: Tensor) -> np.ndarray:
         to_center = np.eye(4)
         to_center[:3, 3] = -self.center
-        return poses[0].cpu().numpy() @ to_center
+        return pose.cpu().numpy() @ to_center
+
+    @staticmethod
+    def _require_overlap(values: Tensor) -> None:
+        if not torch.isfinite(values).any() or float(values.max()) < -0.5:
+            raise InputError(
+                "The images have nothing to compare: no overlap in space, or masks that exclude everything."
+            )
 
     def _search(self, level: Level, starts: list[np.ndarray], events: Events) -> Tensor:
         """The most similar of many rotations and translations, each unlike the others, (n, 4, 4)."""
@@ -113,10 +151,7 @@ class AlignmentProblem:
             values.append(level.similarity(chunk, None, bins=16))
             events.progress(0.15 * (number + 1) * 32 / len(poses))
         values = torch.cat(values)
-        if not torch.isfinite(values).any() or float(values.max()) < -0.5:
-            raise InputError(
-                "The images have nothing to compare: no overlap in space, or masks that exclude everything."
-            )
+        self._require_overlap(values)
         return poses[values.argsort(descending=True)[:CANDIDATES]]
 
     def _optimise(

@@ -34,7 +34,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 FixedMask = Annotated[Path | None, typer.Option(help="Where the fixed image may be compared (non-zero).")]
 MovingMask = Annotated[Path | None, typer.Option(help="Where the moving image may be compared (non-zero).")]
-Align = Annotated[str, typer.Option(help="Initial alignment: none, centres, moments, rigid or affine.")]
+Align = Annotated[
+    str,
+    typer.Option(
+        help="Initial alignment: auto (what the model asks for), none, centres, moments, nearest, rigid, affine, ddim."
+    ),
+]
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".tif", ".tiff")
 
@@ -61,7 +66,7 @@ def register(
     moving: MovingImage,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUTDIR", help="Folder for the results.")],
     model: Model = "avsm",
-    align: Align = "affine",
+    align: Align = "auto",
     refine: Annotated[str, typer.Option(help="Improve the result on this pair: auto, off or N steps.")] = "auto",
     fixed_mask: FixedMask = None,
     moving_mask: MovingMask = None,
@@ -122,7 +127,7 @@ def align(
     fixed: FixedImage,
     moving: MovingImage,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Transform file: .h5, .tfm or .mat.")],
-    method: Annotated[str, typer.Option(help="none, centres, moments, rigid or affine.")] = "affine",
+    method: Annotated[str, typer.Option(help="none, centres, moments, nearest, rigid, affine or ddim.")] = "affine",
     similarity: Annotated[
         str, typer.Option(help="What rigid and affine end with: nmi, or a descriptor, dsir or mind.")
     ] = "nmi",

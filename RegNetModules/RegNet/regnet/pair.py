@@ -23,6 +23,8 @@ LEAST_STEPS = 8
 """No axis of a pyramid level gets fewer voxels than this, or than the image has."""
 BYTES_PER_VOXEL = 250
 """Peak of a dense run beyond the images themselves, measured."""
+LINEAR_MB = 150.0
+"""Memory, and so voxels, of a pair that only a linear transform is to be told from: 600,000 of them."""
 
 
 @dataclass(frozen=True, eq=False)

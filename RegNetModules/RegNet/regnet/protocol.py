@@ -37,7 +37,7 @@ class RegisterRequest(_Strict):
     fixed_mask: ArrayFile | None = None
     moving_mask: ArrayFile | None = None
     model: str = "avsm"
-    align: str = "affine"
+    align: str = "auto"
     refine: str | int = "auto"
     parameters: dict[str, Any] = Field(default_factory=dict)
     device: str = "auto"

@@ -16,6 +16,7 @@ from torch import Tensor
 from . import spatial
 from ._version import __version__
 from .align import align as find_alignment
+from .align import better, check_alignment, climb
 from .callable_module import make_callable
 from .checks import as_image, check_mask, check_pair
 from .devices import memory_budget, resolve_device
@@ -26,8 +27,8 @@ from .losses.local_correlation import LocalCorrelation
 from .metrics import folding_percent, sdlogj
 from .models import get_info, get_model, get_parameters
 from .models.base import ParametersBase
-from .pair import Pair, make_pair
-from .refine import schedule_for, unfold
+from .pair import LINEAR_MB, Pair, make_pair
+from .refine import is_auto, schedule_for, unfold
 from .transform import Affine, Composite, DisplacementField, Transform
 from .usage import PeakMemory
 from .zoo import WeightsRecord, find_weights, load_state
@@ -57,7 +58,7 @@ def register(
     moving: Image | str | os.PathLike,
     model: str = "avsm",
     *,
-    align: str = "affine",
+    align: str = "auto",
     refine: str | int = "auto",
     fixed_mask: Image | str | os.PathLike | None = None,
     moving_mask: Image | str | os.PathLike | None = None,
@@ -72,7 +73,7 @@ def register(
     Args:
         fixed, moving: images or paths.
         model: a name from :data:`regnet.models.MODEL_NAMES`.
-        align: a name from :data:`regnet.align.ALIGNMENTS`.
+        align: a name from :data:`regnet.align.ALIGNMENTS`; ``auto`` for what the model asks for.
         refine: ``"auto"``, ``"off"``, or the iterations of the finest level.
         fixed_mask, moving_mask: non-zero where the images may be compared.
         parameters: the model's own parameters by name.
@@ -115,25 +116,21 @@ class _Job:
     ) -> None:
         self.info, self.module = get_info(model), get_model(model)
         self.parameters: ParametersBase = get_parameters(model).from_dict(parameters)
-        self.weights = self._weights(events)
-        self.state = load_state(self.weights) if self.weights else None
-        self.config = self.weights.config or {} if self.weights else None
         self.refines = schedule_for(refine) is not None
         self.device = resolve_device(device)
         self.memory_mb = memory_budget(self.device, memory_mb)
-        self.align, self.refine, self.seed, self.events = align, refine, int(seed), events
+        self.align = self.info.alignment if align == "auto" else align
+        check_alignment(self.align)
+        self.refine, self.seed, self.events = refine, int(seed), events
         torch.manual_seed(self.seed)
 
     def run(self, fixed: Any, moving: Any, fixed_mask: Any, moving_mask: Any) -> Registration:
         with self.events.stage("read", 0.0, 0.03):
             self.fixed, self.moving = as_image(fixed, "fixed image"), as_image(moving, "moving image")
             check_pair(self.fixed, self.moving, self.info)
-            if self.weights and self.module.dimension_of(self.config) != self.fixed.ndim:
-                self.events.warn(
-                    f"The trained weights of {self.info.title} are not for {self.fixed.ndim}D images; the registration "
-                    f"does {self.info.without_weights}."
-                )
-                self.weights = self.state = self.config = None
+            self.weights = self._weights()
+            self.state = load_state(self.weights) if self.weights else None
+            self.config = self.weights.config or {} if self.weights else None
             self.fixed_mask = self._mask(fixed_mask, self.fixed, "fixed")
             self.moving_mask = self._mask(moving_mask, self.moving, "moving")
         with self.events.stage("align", 0.03, 0.2):
@@ -146,19 +143,23 @@ class _Job:
                 events=self.events,
                 seed=self.seed,
             )
-        alignment, pair, displacement = self._dense(alignment)
+        solve = self._linear if self.info.transform_kind == "linear" else self._dense
+        alignment, pair, displacement = solve(alignment)
         with self.events.stage("export", 0.9, 1.0), torch.inference_mode():
             return self._export(alignment, pair, displacement)
 
-    def _weights(self, events: Events) -> WeightsRecord | None:
+    def _weights(self) -> WeightsRecord | None:
         """Those the parameters ask for; without them the pair is registered all the same, and the report says so."""
-        variant = self.parameters.wanted_weights()
+        dims = self.fixed.ndim
+        variant = self.parameters.wanted_weights(dims)
         if variant == "none":
             return None
-        found = find_weights(self.info.name, variant)
+        found, lacking = find_weights(self.info.name, variant), "not installed"
+        if found is not None and self.module.dimension_of(found.config or {}) != dims:
+            found, lacking = None, f"not for {dims}D images"
         if found is None:
-            events.warn(
-                f"The trained weights {variant!r} of {self.info.title} are not installed; the registration does "
+            self.events.warn(
+                f"The trained weights {variant!r} of {self.info.title} are {lacking}; the registration does "
                 f"{self.info.without_weights}."
             )
         return found
@@ -170,16 +171,33 @@ class _Job:
         check_mask(mask, image, role)
         return mask
 
-    def _pair(self, alignment: Affine) -> Pair:
+    def _pair(self, alignment: Affine, most_mb: float = math.inf) -> Pair:
         return make_pair(
             self.fixed,
             self.moving,
             alignment,
             self.fixed_mask,
             self.moving_mask,
-            self.memory_mb,
+            min(self.memory_mb, most_mb),
             torch.device(self.device),
         )
+
+    def _linear(self, alignment: Affine) -> tuple[Affine, Pair, None]:
+        """The model's linear transform, and its refinement on the pair by mutual information."""
+        with self.events.stage("model", 0.2, 0.45):
+            pair = self._pair(alignment, LINEAR_MB)
+            matrix = self.module.improve_affine(pair, self.parameters, self.state, self.config, self.events)
+            # A proposal that makes the images less alike than they were is no use to anybody.
+            choices = [alignment, Affine(matrix, self.fixed.ndim).then(alignment)]
+            masks = {"fixed_mask": self.fixed_mask, "moving_mask": self.moving_mask}
+            how = {**masks, "device": self.device, "seed": self.seed}
+            if not self.refines:
+                found = better(self.fixed, self.moving, choices, **how)
+        with self.events.stage("refine", 0.45, 0.9):
+            if self.refines:
+                iterations = None if is_auto(self.refine) else int(self.refine)
+                found = climb(self.fixed, self.moving, choices, events=self.events, iterations=iterations, **how)
+        return found, self._pair(found, LINEAR_MB), None
 
     def _dense(self, alignment: Affine) -> tuple[Affine, Pair, Tensor]:
         """The model's prediction, and its refinement on the pair."""
@@ -209,20 +227,25 @@ class _Job:
                 displacement = unfold(displacement)
         return alignment, pair, displacement
 
-    def _export(self, alignment: Affine, pair: Pair, displacement: Tensor) -> Registration:
-        field_grid = pair.grid if displacement.shape[2:] == pair.shape else pair.level_grid(displacement.shape[2:])
-        dense = tapered(displacement.cpu(), field_grid)
-        transform = Composite((dense, alignment))
+    def _export(self, alignment: Affine, pair: Pair, displacement: Tensor | None) -> Registration:
+        transform, dense = alignment, None
+        if displacement is not None:
+            field_grid = pair.grid if displacement.shape[2:] == pair.shape else pair.level_grid(displacement.shape[2:])
+            dense = tapered(displacement.cpu(), field_grid)
+            transform = Composite((dense, alignment))
         self.events.progress(0.3)
         warped = self.moving.resample(self.fixed.grid, transform)
         self.events.progress(0.7)
         report = self._report(transform, alignment, pair, dense)
         return Registration(transform, warped, report, alignment)
 
-    def _report(self, transform: Transform, alignment: Affine, pair: Pair, dense: DisplacementField) -> dict[str, Any]:
+    def _report(
+        self, transform: Transform, alignment: Affine, pair: Pair, dense: DisplacementField | None
+    ) -> dict[str, Any]:
         before, after = self._similarity(pair, alignment, transform)
-        linear = float(np.linalg.det(alignment.matrix[:3, :3]))
-        determinant = dense.jacobian_determinant(pair.grid) * linear
+        determinant = np.full(1, np.linalg.det(alignment.matrix[:3, :3]))
+        if dense is not None:
+            determinant = dense.jacobian_determinant(pair.grid) * determinant
         return {
             "model": self.info.name,
             "weights": self.weights.describe() if self.weights else None,

@@ -10,7 +10,7 @@ import pytest
 from traces import leftovers, nodes
 from volumes import SHAPE, add_linear, add_volume, pattern, rigid
 
-MODULES = {"RegNet": "AVSM", "RegNetAVSM": "AVSM", "RegNetMASR": "MASR-Net"}
+MODULES = {"RegNet": "AVSM", "RegNetAVSM": "AVSM", "RegNetMASR": "MASR-Net", "RegNetDDIM": "DDIM"}
 """And what each calls the model that it opens with."""
 
 

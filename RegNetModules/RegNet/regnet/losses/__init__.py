@@ -17,6 +17,9 @@ _HOMES = {
     "InfoNCE": "contrastive",
     "roughness": "roughness",
     "DescriptorLoss": "descriptor",
+    "LocalGradient": "local_gradient",
+    "GANLoss": "adversarial",
+    "ImagePool": "adversarial",
 }
 
 __all__ = list(_HOMES)

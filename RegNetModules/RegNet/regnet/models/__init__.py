@@ -8,13 +8,14 @@ from types import ModuleType
 from ..errors import ModelError
 from .base import ModelInfo, ParametersBase
 
-MODEL_NAMES: tuple[str, ...] = ("avsm", "masr")
+MODEL_NAMES: tuple[str, ...] = ("avsm", "masr", "ddim")
 
 
 def get_model(name: str) -> ModuleType:
     """The model's module: ``info``, ``Parameters``, ``dimension_of(config)``, ``improve_affine(pair, parameters, state,
-    config, events)``, ``predict(pair, parameters, state, config, events, final)`` and ``refine(pair, displacement,
-    parameters, state, config, events, how)``, where ``how`` is what ``--refine`` says but ``off``.
+    config, events)`` and, unless its transform is linear, ``predict(pair, parameters, state, config, events, final)``
+    and ``refine(pair, displacement, parameters, state, config, events, how)``, where ``how`` is what ``--refine`` says
+    but ``off``.
 
     Raises:
         ModelError: there is no such model.

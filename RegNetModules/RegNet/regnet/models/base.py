@@ -15,7 +15,8 @@ class ModelInfo:
 
     ``dimensions`` are the image dimensions it accepts; ``transform_kind`` is ``"dense"`` or ``"linear"``; ``fuses``
     says whether it also gives a fused image; ``variants`` name the weights it can load, the default first, and
-    ``without_weights`` ends the sentence "the registration does ..." for when there are none.
+    ``without_weights`` ends the sentence "the registration does ..." for when there are none. ``alignment`` is what
+    should go ahead of it, a name from :data:`regnet.align.ALIGNMENTS`.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ModelInfo:
     fuses: bool
     variants: tuple[str, ...] = ()
     without_weights: str = "without them"
+    alignment: str = "affine"
 
 
 def parameter(
@@ -87,8 +89,8 @@ class ParametersBase:
                 raise InputError(f"There is no parameter named {name!r}; choose from {', '.join(known)}.")
         return cls(**(values or {}))
 
-    def wanted_weights(self) -> str:
-        """The variant of trained weights that these values call for, or ``"none"``."""
+    def wanted_weights(self, dims: int) -> str:
+        """The variant of trained weights that these values call for with images of ``dims`` axes, or ``"none"``."""
         return getattr(self, "weights", "none")
 
     def to_dict(self) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Parameters(ParametersBase):
         advanced=True,
     )
 
-    def wanted_weights(self) -> str:
+    def wanted_weights(self, dims: int) -> str:
         """None where the descriptor needs none and no network is to predict the start."""
         return "none" if self.descriptor == "mind" and self.start != "network" else self.weights
 

@@ -56,6 +56,9 @@ FINEST_VOXELS = 700_000
 """At most about so many: descriptors of a finer grid, averaged, say more than those of a coarse one, but following them
 on the finer grid itself gains nothing."""
 
+STRAIN, MOST_STIFFER = 0.1, 2.2
+"""Mean squared strain of a start above which smoothness counts as it stands, and how much more it counts at most."""
+
 
 def levels_for(described: Described, iterations: int, finest: int, stiffness: float) -> tuple[Level, ...]:
     """:data:`LEVELS` for these images, with so many iterations, at the ``finest`` level too, and so stiff."""
@@ -78,8 +81,11 @@ def optimise(
 ) -> Tensor:
     """``start`` improved: displacements (1, d, *any) in voxels of a grid over the pair's corners, coarse to fine.
 
-    Without ``diffeomorphic`` displacements take the place of velocities, and nothing keeps them from folding.
+    Without ``diffeomorphic`` displacements take the place of velocities, and nothing keeps them from folding. Where the
+    start strains the tissue little, little strain is expected, and smoothness counts more.
     """
+    stiffer = expected_stiffness(start)
+    levels = [dataclasses.replace(level, smoothness=level.smoothness * stiffer) for level in levels]
     # The finest first: the coarser ones are then made from it.
     described.reduced(described.pair.level_shape(min(level.factor for level in levels)))
     work = [level.points * level.iterations for level in levels]
@@ -91,6 +97,13 @@ def optimise(
         done += share
     with torch.no_grad():
         return spatial.exponential(velocity, SQUARINGS) if diffeomorphic else velocity
+
+
+def expected_stiffness(start: Tensor) -> float:
+    """By how much more than usual smoothness should count for a deformation that looks like ``start``, in voxels: the
+    weight of a prior is the inverse of the variance it expects. 1 where nothing is known, because nothing moves."""
+    strain = float(roughness(start))
+    return min(max(STRAIN / strain, 1.0), MOST_STIFFER) if strain > 0 else 1.0
 
 
 class _Ascent:

@@ -91,15 +91,16 @@ class LabelContrast:
         draws = generator if isinstance(generator, Draws) else Draws(generator, labels.shape[0], labels.device)
         return self.paint(labels, self.appearance(draws), draws)
 
-    def appearance(self, draws: Draws) -> Appearance:
-        """Draw one contrast per sample."""
+    def appearance(self, draws: Draws, typical_share: float | None = None) -> Appearance:
+        """Draw one contrast per sample; the settings say how often it is the typical one, unless told otherwise."""
         settings, classes = self.settings, self._classes
         count = int(classes.max()) + 1
         most = settings.groups[1]
         groups = (draws.uniform(0.0, 1.0, count) * draws.whole(*settings.groups, 1)).long().clamp_(max=most - 1)
         means = draws.uniform(0.0, 1.0, most).gather(1, groups)
         typical = self._typical * draws.uniform(0.85, 1.15, 1)
-        use_typical = draws.chance(settings.typical_share)[:, None]
+        share = settings.typical_share if typical_share is None else typical_share
+        use_typical = draws.chance(share)[:, None]
         jitter = settings.jitter * draws.normal(count)[:, classes]
         means = (torch.where(use_typical, typical, means[:, classes]) + jitter).clamp_(0.0, 1.0)
         means[:, 0] = draws.uniform(0.0, 0.3) * draws.chance(settings.background)

@@ -153,7 +153,8 @@ class Maker(ABC):
         strip = Stripping.draw(draws, settings.strip, settings.strip_one)
         views = self._views(fixed, moving, shape, known, strip, draws)
         same = ~draws.chance(settings.different_contrast)
-        looks = [self.contrast.appearance(draws), self.contrast.appearance(draws)]
+        looks = [self.contrast.appearance(draws, 1.0 if settings.typical_fixed else None)]
+        looks.append(self.contrast.appearance(draws))
         looks[1] = looks[1].where(same, looks[0])
         pair: dict[str, Tensor] = {"same_contrast": draws.put(same)}
         for side, (name, source, points) in enumerate(

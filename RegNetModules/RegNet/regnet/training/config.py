@@ -28,12 +28,15 @@ class Source(Strict):
     """One kind of training pair: a maker of ``regnet.synth.pairs``, how often it is drawn, and from which subjects.
 
     ``schemes`` limits it to subjects of these label schemes; ``subjects`` to these ids; both empty: all that fit.
+    ``fixed`` names the manifest's column that the fixed image is of, where there is a choice; the moving one is of
+    another, if there is one. Empty: both are drawn.
     """
 
     maker: str
     weight: float = Field(1.0, gt=0)
     schemes: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
+    fixed: str = ""
     settings: dict[str, Any] = {}
 
 

@@ -7,7 +7,7 @@ stage and the sample's number in it. So a resumed run, any number of workers and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ class SampleSource:
         self, source: Source, shape: Sequence[int], subjects: Sequence[Prepared], split: str = "train"
     ) -> None:
         self.name, self.dims, self.split = source.maker, len(shape), split
+        self.fixed = source.fixed
         if source.maker not in NEEDS:
             raise InputError(f"There is no pair maker {source.maker!r}; choose from {', '.join(NEEDS)}.")
         settings = {**source.settings, "shape": tuple(shape)}
@@ -84,10 +85,19 @@ class SampleSource:
             and (not source.subjects or entry.id in source.subjects)
             and (needed != "labels" or entry.labelled)
             and (needed != "images" or bool(entry.columns))
+            and (not source.fixed or source.fixed in entry.columns)
         )
 
     def sample(self, random: np.random.Generator) -> Sample:
-        """The subjects of one pair, read from their files."""
+        """The subjects of one pair, read from their files. A 2D pair of a 3D subject is of one slice."""
+        sample = self._whole(random)
+        if self.dims == 2 and any(tensor.ndim == 4 for tensor in sample.tensors.values()):
+            if self.name in TWO_SUBJECTS:
+                raise InputError(f"{self.name!r} would need one slice of two subjects; give it 2D subjects.")
+            return replace(sample, tensors=random_slice(sample.tensors, random))
+        return sample
+
+    def _whole(self, random: np.random.Generator) -> Sample:
         seed = int(random.integers(2**62))
         if not NEEDS[self.name]:
             return Sample({}, seed, False)
@@ -113,6 +123,9 @@ class SampleSource:
         if self.name == "TwoLooks":
             several = len(entry.columns) > 1 and self.split == "val"
             fixed = (moving + 1 + fixed % (len(entry.columns) - 1)) % len(entry.columns) if several else moving
+        if self.fixed:
+            fixed, count = entry.columns.index(self.fixed), len(entry.columns)
+            moving = (fixed + 1 + moving % (count - 1)) % count if count > 1 else fixed
         tensors = {"moving": held["images"][moving : moving + 1], "fixed": held["images"][fixed : fixed + 1]}
         if entry.labelled:
             tensors["moving_labels"] = held["labels"]
@@ -142,6 +155,17 @@ def as_input(tensor: Tensor, device: torch.device) -> Tensor:
     """A kept tensor (1, *shape) as the makers and losses want it: (1, 1, *shape), float32 or int64."""
     tensor = tensor.to(device)[None]
     return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def random_slice(tensors: dict[str, Tensor], random: np.random.Generator) -> dict[str, Tensor]:
+    """One slice (1, *s) of all ``tensors`` (1, *shape), across any axis, that shows no less than a quarter of what the
+    fullest one does."""
+    seen = next(iter(tensors.values()))[0] > 0
+    axis = int(random.integers(3))
+    areas = seen.movedim(axis, 0).flatten(1).sum(1)
+    full = torch.nonzero(areas * 4 >= areas.max()).flatten()
+    place = int(full[random.integers(len(full))])
+    return {name: tensor.select(axis + 1, place).contiguous() for name, tensor in tensors.items()}
 
 
 def real_pair(fixed: Prepared, moving: Prepared, random: np.random.Generator, seed: int) -> Sample:

@@ -110,16 +110,20 @@ class Training(pl.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.place = self.schedule.place(self.trainer.current_epoch, batch_idx)
-        optimizer = self.optimizers(use_pl_optimizer=False)
         if self.place.part == 0:
-            if self.place.step == 0:
-                # The moments of another loss would only mislead.
-                optimizer.state.clear()
-                self.logged = set()
+            for optimizer, rate in self._rates(self.schedule.rate(self.place)):
+                if self.place.step == 0:
+                    # The moments of another loss would only mislead.
+                    optimizer.state.clear()
+                    self.logged = set()
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
             self._freeze(self.place)
-            for group in optimizer.param_groups:
-                group["lr"] = self.schedule.rate(self.place)
         torch.manual_seed(self._seed(batch_idx))
+
+    def _rates(self, rate: float) -> list[tuple[torch.optim.Optimizer, float]]:
+        """The optimisers and their learning rates where the stage's is ``rate``."""
+        return [(self.optimizers(use_pl_optimizer=False), rate)]
 
     def _seed(self, batch_idx: int) -> int:
         """For modules that draw random numbers themselves."""
@@ -143,11 +147,14 @@ class Training(pl.LightningModule):
         return terms["total"]
 
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, *_: Any, **__: Any) -> None:
+        self._clip(self.network.parameters())
+
+    def _clip(self, network: Iterable[torch.nn.Parameter], name: str = "gradient") -> None:
         """Clip; a gradient that is not finite becomes zero, and too many of these end the training."""
-        parameters = [entry for entry in self.network.parameters() if entry.grad is not None]
+        parameters = [entry for entry in network if entry.grad is not None]
         limit = self.config.stages[self.place.stage].clip
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        self.log("gradient", norm, on_step=False, on_epoch=True, batch_size=1)
+        self.log(name, norm, on_step=False, on_epoch=True, batch_size=1)
         if bool(torch.isfinite(norm)):
             self.skipped = 0
             return

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
 from .config import Stage, TrainConfig, check_options
 from .schedule import Place
@@ -79,3 +81,48 @@ class RegistrationRecipe(Recipe):
         if "val/dice" in figures:
             return figures["val/dice"] - 0.01 * folding
         return -figures.get("val/error", 0.0) - 0.01 * folding
+
+
+class AdversarialRecipe(RegistrationRecipe):
+    """Of networks that train against each other: in every step each of the ``players``, submodules of the network, has
+    its turn and its own optimiser, the others are frozen."""
+
+    players: tuple[str, ...] = ()
+
+    def optimizer(self, player: str, parameters: Iterable[nn.Parameter], rate: float) -> Optimizer:
+        return Adam(parameters, lr=rate)
+
+    def rate(self, player: str, rate: float) -> float:
+        """The player's learning rate where the stage's is ``rate``."""
+        return rate
+
+    def playing(self, options: Any) -> Sequence[str]:
+        """Those of the players that the stage trains."""
+        return self.players
+
+    def parameters(self, network: nn.Module, options: Any) -> Iterable[nn.Parameter]:
+        for player in self.playing(options):
+            yield from network.get_submodule(player).parameters()
+
+    def memory(self) -> Any:
+        """What lasts from step to step besides weights: something with ``state_dict`` and ``load_state_dict``."""
+        return None
+
+    @abstractmethod
+    def begin(self, network: nn.Module, pair: Pair, options: Any) -> Any:
+        """What all turns of a step share, with its graph."""
+
+    @abstractmethod
+    def turn(
+        self, network: nn.Module, player: str, pair: Pair, shared: Any, options: Any, place: Place, memory: Any
+    ) -> dict[str, Tensor]:
+        """Weighted terms of the player's loss; their sum is minimised. None: it has nothing to learn this time."""
+
+    def losses(self, network: nn.Module, pair: Pair, options: Any, place: Place) -> dict[str, Tensor]:
+        """All players' terms at once, for looking at: the training takes them in turn."""
+        shared = self.begin(network, pair, options)
+        terms = {}
+        for player in self.playing(options):
+            found = self.turn(network, player, pair, shared, options, place, None)
+            terms |= {f"{player}/{name}": value for name, value in found.items()}
+        return {**terms, "total": torch.stack([*terms.values()]).sum()}

@@ -84,10 +84,12 @@ def train(
         ModelError: the training diverged.
     """
     pl = _lightning()
+    from .adversarial import AdversarialTraining
     from .callbacks import Checkpoints, Lines, TimeLimit
     from .data import Draws
     from .module import Training
     from .precision import choose, plugin
+    from .recipe import AdversarialRecipe
     from .validate import ValidationSet
 
     recipe = get_recipe(config.model)(config)
@@ -101,7 +103,8 @@ def train(
     subjects = prepared_subjects(config, where, (lambda _: None) if quiet else _say)
     draws = Draws(config, subjects)
     pl.seed_everything(config.seed, verbose=False)
-    module = Training(config, recipe, draws, ValidationSet(config, subjects, draws), precision, overfit)
+    kind = AdversarialTraining if isinstance(recipe, AdversarialRecipe) else Training
+    module = kind(config, recipe, draws, ValidationSet(config, subjects, draws), precision, overfit)
     if config.initial and checkpoint is None:
         _begin_with(module, config)
     facts = _facts(config, where, command, device, number * devices.num_nodes)
