@@ -128,5 +128,5 @@ def test_a_closed_panel_lets_go_of_everything(open_pair, scene, process_events):
     process_events()
     assert seen == [] and widget.parameters is None and not widget.client.is_busy()
     assert nodes(scene, "vtkMRMLScalarVolumeNode") == []
-    assert widget.ui.alignmentComboBox.currentText == "Affine"
+    assert widget.ui.alignmentComboBox.currentText == "Automatic"
     widget.cleanup()
