@@ -80,14 +80,14 @@ def test_it_learns_one_batch_and_passes_improve_on_each_other():
     network = recipe.build()
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     errors = []
-    for step in range(120):
+    for step in range(80):
         pair["seed"] = torch.tensor([step])  # even: one pass, odd: from where a first one has led
         losses = recipe.losses(network, pair, options, place)
         optimiser.zero_grad()
         losses["total"].backward()
         optimiser.step()
         errors.append(float(losses["error"].detach()))
-    assert errors[-1] < 0.2 * errors[0]
+    assert errors[-1] < 0.3 * errors[0]
     # While one pass does not yet do it all, a second one goes on from the first.
     once, twice = errors[10:40:2], errors[11:41:2]
     assert sum(twice) < sum(once)
