@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -24,6 +26,7 @@ from regnet.transform import Affine, read_transform
 
 FIXED_GRID = oblique_grid((44, 50, 56), (1.6, 1.7, 1.8), (12, 5, -6), (2, 3, -4), (1, -1, 1))
 MOVING_GRID = oblique_grid((52, 40, 60), (1.7, 1.9, 1.5), (-5, 9, 20), (6, 1, 2), (-1, 1, 1))
+align_module = sys.modules[align.__module__]
 SMALL = {"width": 4, "hidden": 8, "image_shape": (18, 24, 20)}
 
 
@@ -169,6 +172,21 @@ def test_without_weights_the_alignment_searches_and_says_so(no_weights):
     found = align(fixed, moving, "ddim", events=events)
     assert len(events.warnings) == 1 and "a search aligns instead" in events.warnings[0]
     np.testing.assert_allclose(found.matrix, align(fixed, moving, "affine").matrix, atol=1e-9)
+
+
+def test_a_descriptor_has_the_last_word_here_too(monkeypatch):
+    """What ``similarity`` asks for is not lost where the network takes the place of the search."""
+    fixed, moving, truth = known_pair(3, degrees=5, shift=4)
+    monkeypatch.setattr(ddim, "propose", lambda *arguments: truth)
+    ended = []
+
+    def polished(found, *arguments):
+        ended.append(corner_error(found, truth, FIXED_GRID))
+        return truth
+
+    monkeypatch.setattr(align_module, "_polished", polished)
+    assert align(fixed, moving, "ddim", similarity="mind") is truth
+    assert len(ended) == 1 and ended[0] < 1.0
 
 
 def test_a_wrong_proposal_does_no_harm(monkeypatch):

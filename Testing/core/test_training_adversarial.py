@@ -65,6 +65,13 @@ def test_each_player_has_its_optimiser_and_its_pace(tmp_path):
     assert len(state["memory"]["images"]) == 2 and POOL == 50
 
 
+def test_the_pace_is_the_stages_own():
+    recipe = Recipe(config())
+    options = [recipe.Options(adversaries=ratio) for ratio in (2.0, 5.0)]
+    assert [recipe.rate("generator", 0.1, one) for one in options] == [0.2, 0.5]
+    assert [recipe.rate("registration", 0.1, one) for one in options] == [0.1, 0.1]
+
+
 def test_who_does_not_play_does_not_change(tmp_path):
     settings = config(players=["registration"], similarity=0.0)
     state = trained(tmp_path / "alone", settings)

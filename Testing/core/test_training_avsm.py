@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from regnet.errors import InputError
+from regnet.errors import InputError, ModelError
 from regnet.models import get_recipe
 from regnet.training.data import Batches, Draws, Sample
 from regnet.training.precision import choose, in_low_precision
@@ -126,6 +126,13 @@ def test_predicts_in_voxels_and_only_what_the_stage_does():
         displacement = recipe.displacement(network, pair, options)
     torch.testing.assert_close(displacement[:, 0], torch.full((2, 24, 32), 0.2 * 23 / 2), rtol=1e-4, atol=1e-4)
     assert float(displacement[:, 1].abs().max()) < 1e-4
+
+
+def test_a_descriptor_that_is_not_there_is_not_replaced_in_silence():
+    """There are no learned descriptors of planes; another loss than the one asked for would be no answer."""
+    recipe, pair, checked, place = recipe_and_pair(**(DENSE | {"similarity": "dsir", "dice": 0}))
+    with pytest.raises(ModelError, match="no trained descriptor for 2D images"):
+        recipe.losses(recipe.build(), pair, checked, place)
 
 
 def test_options_are_checked():

@@ -47,8 +47,8 @@ def align(
         method: one of :data:`ALIGNMENTS`; ``moments`` matches the centres of mass of the intensities,
             ``nearest`` is the most alike of the three before it, ``ddim`` is affine, from where DDIM's network leads
             instead of a search.
-        similarity: what ``rigid`` and ``affine`` end with: normalised mutual information, or after it a structural
-            descriptor, learned (``dsir``) or not (``mind``), see :mod:`regnet.descriptors`.
+        similarity: what ``rigid``, ``affine`` and ``ddim`` end with: normalised mutual information, or after it a
+            structural descriptor, learned (``dsir``) or not (``mind``), see :mod:`regnet.descriptors`.
         fixed_mask, moving_mask: non-zero where the images may be compared.
 
     Raises:
@@ -75,17 +75,13 @@ def align(
         center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask),
     ]
     problem = AlignmentProblem(fixed, moving, fixed_mask, moving_mask, device=device, seed=seed)
-    if method in ("nearest", "ddim"):
+    if method == "nearest":
         with one_thread():
-            nearest = _best(problem, [Affine(_shift(start), fixed.ndim) for start in starts])
-        found = nearest if method == "nearest" else _by_network(problem, nearest, events, device)
-        if found is not None:
-            return found
+            return _nearest(problem, starts)
     if similarity == "nmi":
-        with one_thread():
-            return Affine(problem.solve(starts, affine=method != "rigid", events=events), fixed.ndim)
-    with one_thread(), events.stage("search", 0.0, 0.6):
-        found = Affine(problem.solve(starts, affine=method != "rigid", events=events), fixed.ndim)
+        return _searched(problem, starts, method, events, device)
+    with events.stage("search", 0.0, 0.6):
+        found = _searched(problem, starts, method, events, device)
     with events.stage("descriptors", 0.6, 1.0):
         return _polished(found, fixed, moving, method, similarity, fixed_mask, moving_mask, events, device)
 
@@ -142,18 +138,30 @@ def _best(problem: AlignmentProblem, choices: list[Affine]) -> Affine:
     return choices[problem.best([choice.matrix for choice in choices])]
 
 
-def _by_network(problem: AlignmentProblem, start: Affine, events: Events, device: str) -> Affine | None:
-    """The transform that DDIM's network proposes from ``start``, improved by mutual information; None without its
-    weights."""
+def _nearest(problem: AlignmentProblem, starts: list[np.ndarray]) -> Affine:
+    from .transform import Affine
+
+    return _best(problem, [Affine(_shift(start), problem.fixed.ndim) for start in starts])
+
+
+def _searched(problem: AlignmentProblem, starts: list[np.ndarray], method: str, events: Events, device: str) -> Affine:
+    """``rigid``, ``affine`` or ``ddim``: of most mutual information, after a search or from the network's proposal;
+    after a search, too, where the network has no weights."""
     from .devices import one_thread
     from .models.ddim import propose
     from .transform import Affine
 
-    proposed = propose(problem.fixed, problem.moving, start, events, device)
-    if proposed is None:
-        return None
+    if method == "ddim":
+        with one_thread():
+            start = _nearest(problem, starts)
+        with events.stage("network", 0.0, 0.3):
+            proposed = propose(problem.fixed, problem.moving, start, events, device)
+        if proposed is not None:
+            with one_thread(), events.stage("optimise", 0.3, 1.0):
+                chosen = _best(problem, [start, proposed])
+                return Affine(problem.climb(chosen.matrix, events), problem.fixed.ndim)
     with one_thread():
-        return Affine(problem.climb(_best(problem, [start, proposed]).matrix, events), problem.fixed.ndim)
+        return Affine(problem.solve(starts, affine=method != "rigid", events=events), problem.fixed.ndim)
 
 
 def _polished(

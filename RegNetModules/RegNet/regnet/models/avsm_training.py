@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ..descriptors import installed
+from ..errors import ModelError
 from ..events import Events
 from ..losses.descriptor import DescriptorLoss
 from ..losses.lncc import LNCC
@@ -127,7 +128,10 @@ class Recipe(RegistrationRecipe):
             )
         fixed = pair["fixed"]
         if self._descriptor is None or self._descriptor[0] != (options.similarity, fixed.device):
-            frozen = installed(options.similarity, fixed.ndim - 2, Events(), fixed.device)
+            events = Events()
+            frozen = installed(options.similarity, fixed.ndim - 2, events, fixed.device)
+            if events.warnings:
+                raise ModelError(f"{events.warnings[0][:-1]}; a training does not change its loss in silence.")
             self._descriptor = ((options.similarity, fixed.device), DescriptorLoss(frozen))
         return OfSameContrast(self._descriptor[1], None, options.similarity_weight)
 

@@ -26,7 +26,7 @@ info = ModelInfo(
         "to us, and no published result is claimed."
     ),
     dimensions=(2, 3),
-    modalities="same or different contrast; trained on heads and trunks",
+    modalities="same or different contrast; trained on heads",
     transform_kind="linear",
     fuses=False,
     variants=("general", "general-2d"),

@@ -75,9 +75,8 @@ class Recipe(AdversarialRecipe):
         betas = (0.9, 0.999) if player == "registration" else BETAS
         return torch.optim.Adam(parameters, lr=rate, betas=betas)
 
-    def rate(self, player: str, rate: float) -> float:
-        """Of the first stage that says so: a recipe's adversaries keep one ratio."""
-        return rate if player == "registration" else rate * self.options(self.config.stages[0]).adversaries
+    def rate(self, player: str, rate: float, options: Options) -> float:
+        return rate if player == "registration" else rate * options.adversaries
 
     def memory(self) -> ImagePool:
         return ImagePool(POOL if len(self.config.shape) == 2 else POOL // 10, self.config.seed)

@@ -40,9 +40,10 @@ class AdversarialTraining(Training):
         ]
 
     def _rates(self, rate: float) -> list[tuple[torch.optim.Optimizer, float]]:
-        optimizers = self.optimizers(use_pl_optimizer=False)
+        optimizers, options = self.optimizers(use_pl_optimizer=False), self.options[self.place.stage]
         return [
-            (one, self.recipe.rate(player, rate)) for player, one in zip(self.recipe.players, optimizers, strict=True)
+            (one, self.recipe.rate(player, rate, options))
+            for player, one in zip(self.recipe.players, optimizers, strict=True)
         ]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

@@ -149,9 +149,9 @@ class Training(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, *_: Any, **__: Any) -> None:
         self._clip(self.network.parameters())
 
-    def _clip(self, network: Iterable[torch.nn.Parameter], name: str = "gradient") -> None:
+    def _clip(self, trained: Iterable[torch.nn.Parameter], name: str = "gradient") -> None:
         """Clip; a gradient that is not finite becomes zero, and too many of these end the training."""
-        parameters = [entry for entry in network if entry.grad is not None]
+        parameters = [entry for entry in trained if entry.grad is not None]
         limit = self.config.stages[self.place.stage].clip
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         self.log(name, norm, on_step=False, on_epoch=True, batch_size=1)

@@ -92,7 +92,7 @@ class AdversarialRecipe(RegistrationRecipe):
     def optimizer(self, player: str, parameters: Iterable[nn.Parameter], rate: float) -> Optimizer:
         return Adam(parameters, lr=rate)
 
-    def rate(self, player: str, rate: float) -> float:
+    def rate(self, player: str, rate: float, options: Any) -> float:
         """The player's learning rate where the stage's is ``rate``."""
         return rate
 
@@ -116,7 +116,7 @@ class AdversarialRecipe(RegistrationRecipe):
     def turn(
         self, network: nn.Module, player: str, pair: Pair, shared: Any, options: Any, place: Place, memory: Any
     ) -> dict[str, Tensor]:
-        """Weighted terms of the player's loss; their sum is minimised. None: it has nothing to learn this time."""
+        """Weighted terms of the player's loss; their sum is minimised. Empty: it has nothing to learn."""
 
     def losses(self, network: nn.Module, pair: Pair, options: Any, place: Place) -> dict[str, Tensor]:
         """All players' terms at once, for looking at: the training takes them in turn."""
