@@ -14,7 +14,8 @@ class ModelInfo:
     """A model's passport, read by the command line, the worker and the panels.
 
     ``dimensions`` are the image dimensions it accepts; ``transform_kind`` is ``"dense"`` or ``"linear"``; ``fuses``
-    says whether it also gives a fused image; ``variants`` name the weights it can load, the default first, and
+    says whether it also gives a fused image, ``translates`` whether it can give the moving image in another contrast;
+    ``variants`` name the weights it can load, the default first, and
     ``without_weights`` ends the sentence "the registration does ..." for when there are none. ``alignment`` is what
     should go ahead of it, a name from :data:`regnet.align.ALIGNMENTS`.
     """
@@ -28,6 +29,7 @@ class ModelInfo:
     modalities: str
     transform_kind: str
     fuses: bool
+    translates: bool = False
     variants: tuple[str, ...] = ()
     without_weights: str = "without them"
     alignment: str = "affine"

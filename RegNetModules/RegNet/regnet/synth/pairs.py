@@ -148,6 +148,8 @@ class Maker(ABC):
     def _from_labels(self, fixed: Tensor, moving: Tensor, shape: tuple[int, ...], known: bool, draws: Draws) -> dict:
         """A pair of synthetic images of two label maps, or of one with itself."""
         settings = self.settings
+        if settings.typical_fixed and not settings.contrast.typical:
+            raise InputError("A typical contrast is asked for, but none is known; name the scheme of the labels.")
         for labels in (fixed,) if moving is fixed else (fixed, moving):
             check_labels(labels, settings.contrast.labels)
         strip = Stripping.draw(draws, settings.strip, settings.strip_one)
@@ -180,7 +182,8 @@ class Maker(ABC):
         strip = Stripping.draw(draws, settings.strip if labels else 0.0, settings.strip_one if labels else 0.0)
         views = self._image_views(images, labels, shape, known, strip, draws)
         alike = ~draws.chance(settings.different_contrast)
-        curves = [Curves.draw(draws, settings.remap, settings.invert) for _ in range(2)]
+        shares = (0.0 if settings.typical_fixed else settings.remap, settings.remap)
+        curves = [Curves.draw(draws, share, settings.invert) for share in shares]
         curves[1] = curves[1].where(alike, curves[0])
         unchanged = alike | ~(curves[0].used | curves[1].used)
         pair: dict[str, Tensor] = {"same_contrast": draws.put(unchanged) & same.to(draws.device)}

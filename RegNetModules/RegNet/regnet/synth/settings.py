@@ -63,7 +63,8 @@ class PairSettings:
         fluid: those of them that stay in an image, though not in its labels, when stripping is generous.
         strip, strip_one: how often both images are stripped of what is not brain, and how often only one is.
         different_contrast: how often the two contrasts are drawn independently; else they are the same.
-        typical_fixed: whether every painted fixed image is of the typical contrast and the moving one's is drawn.
+        typical_fixed: whether every painted fixed image is of the typical contrast, and every real one keeps its own,
+            while the moving one's is drawn.
         remap, invert: how often a real image's intensities pass through a random curve, and how many of these curves
             are inversions.
     """
@@ -85,8 +86,6 @@ class PairSettings:
     looks: LookSettings = LookSettings()
 
     def __post_init__(self) -> None:
-        if self.typical_fixed and not (self.scheme or self.contrast.typical):
-            raise InputError("A typical contrast is asked for, but none is known; name the scheme of the labels.")
         if not self.scheme:
             return
         scheme: Scheme = get_scheme(self.scheme)

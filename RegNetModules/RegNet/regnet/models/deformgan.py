@@ -1,0 +1,112 @@
+"""Deform-GAN: registration of two contrasts with a translator beside it (Zhang et al. 2020). Info and parameters; the
+work is in ``deformgan_run``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .base import ModelInfo, ParametersBase, parameter, stiffness
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..events import Events
+    from ..pair import Pair
+
+info = ModelInfo(
+    name="deformgan",
+    title="Deform-GAN",
+    summary="Registration of brain scans of two contrasts, T1 to T2 or FLAIR: a network deforms one scan while another "
+    "translates it to T1, so that the two can be compared. The translated scan can be had, too.",
+    paper="Deform-GAN: An Unsupervised Learning Model for Deformable Registration, 2020, arXiv 2002.11430",
+    citation="X. Zhang, W. Jian, Y. Chen, S. Yang. Deform-GAN: An Unsupervised Learning Model for Deformable "
+    "Registration. arXiv 2002.11430, 2020.",
+    dimensions=(2, 3),
+    modalities="MR contrasts of the brain",
+    transform_kind="dense",
+    fuses=False,
+    translates=True,
+    variants=("to-t1",),
+    without_weights="without them, by MIND-SSC, and translates nothing",
+)
+
+
+@dataclass(frozen=True)
+class Parameters(ParametersBase):
+    refine_with: str = parameter(
+        "translated",
+        "Refine with",
+        "What the refinement compares: the scans translated to one contrast, or a structural descriptor of them, "
+        "learned (dsir, slower) or not (mind), which know more than brains.",
+        choices=("translated", "dsir", "mind"),
+    )
+    regularization: float = stiffness()
+    translation: bool = parameter(
+        False,
+        "Translated image",
+        "Also give the moving image as T1, registered: a synthetic image, for looking at, not for a diagnosis.",
+    )
+    weights: str = parameter(
+        "to-t1",
+        "Trained weights",
+        "Which trained networks register and translate. With none the deformation is optimised by mind alone.",
+        choices=(*info.variants, "none"),
+        advanced=True,
+    )
+
+
+def dimension_of(config: dict[str, Any]) -> int:
+    """2 or 3: the images that networks of this configuration take."""
+    return int(config.get("dims", 3))
+
+
+def improve_affine(
+    pair: Pair,
+    parameters: Parameters,
+    state: dict[str, Tensor] | None,
+    config: dict[str, Any] | None,
+    events: Events,
+) -> Any:
+    """A 4x4 world matrix to apply before the present alignment: the affine under which MIND-SSC agrees most."""
+    from ..descriptor_affine import improve_affine as improve
+    from ..descriptors import mind
+    from ..described import Described, described_level
+
+    return improve(Described(described_level(pair), mind(), events), events)
+
+
+def predict(
+    pair: Pair,
+    parameters: Parameters,
+    state: dict[str, Tensor] | None,
+    config: dict[str, Any] | None,
+    events: Events,
+    final: bool = True,
+) -> Tensor:
+    """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners; without weights none."""
+    if state is None:
+        return pair.fixed.new_zeros(1, len(pair.shape), *pair.level(8.0).shape)
+    from .deformgan_run import model_of
+
+    return model_of(state, config, pair.fixed.device).displacement(pair, events)
+
+
+def refine(
+    pair: Pair,
+    displacement: Tensor,
+    parameters: Parameters,
+    state: dict[str, Tensor] | None,
+    config: dict[str, Any] | None,
+    events: Events,
+    how: str | int,
+) -> Tensor:
+    """The prediction improved on this very pair, by local correlation of the translated images or by a descriptor."""
+    kind = parameters.refine_with if state is not None else "mind"
+    if kind != "translated":
+        from .masr_run import refine_with
+
+        return refine_with(kind, pair, displacement, events, how, parameters.regularization)
+    from .deformgan_run import improve
+
+    return improve(pair, displacement, parameters, state, config, events, how)
