@@ -115,6 +115,23 @@ def draw_ddim(path: Path) -> None:
     plt.close(figure)
 
 
+def draw_deformgan(path: Path) -> None:
+    """A brain in two contrasts, and two networks between them: one that translates and one that deforms."""
+    figure, axes, clip = tile()
+    draw_grid(axes, clip)
+    (x, y), (inner_x, inner_y), (core_x, core_y) = outline(0.78, 0.05), outline(0.56, 0.05), outline(0.24)
+    for place, colours in (((-0.36, 0.34), (GROUND, MOVING, GROUND)), ((0.36, -0.34), (FIXED, GROUND, FIXED))):
+        for (along, up), colour in zip(((x, y), (inner_x, inner_y), (core_x, core_y)), colours, strict=True):
+            axes.fill(along + place[0], up + place[1], color=colour, lw=0, zorder=3)
+        edge = MOVING if place[0] < 0 else FIXED
+        axes.plot(x + place[0], y + place[1], color=edge, lw=2.2, zorder=4)
+    arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "color": WHITE, "lw": 2.4}
+    for start, end, bend in (((0.16, 0.62), (0.62, 0.2), -0.4), ((-0.16, -0.62), (-0.62, -0.2), -0.4)):
+        axes.annotate("", xy=end, xytext=start, arrowprops={**arrow, "connectionstyle": f"arc3,rad={bend}"}, zorder=5)
+    figure.savefig(path, transparent=True)
+    plt.close(figure)
+
+
 def draw_demo_pair(path: Path) -> None:
     import SimpleITK as sitk
 
@@ -144,4 +161,5 @@ if __name__ == "__main__":
     draw_avsm(MODULES / "RegNetAVSM/Resources/Icons/RegNetAVSM.png")
     draw_masr(MODULES / "RegNetMASR/Resources/Icons/RegNetMASR.png")
     draw_ddim(MODULES / "RegNetDDIM/Resources/Icons/RegNetDDIM.png")
+    draw_deformgan(MODULES / "RegNetDeformGAN/Resources/Icons/RegNetDeformGAN.png")
     draw_demo_pair(MODULES / "RegNet/Resources/Icons/RegNetDemoPair.png")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "RegNetModules" / "RegNet"
-PANELS = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM")
+PANELS = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN")
 
 IMPORTS = {
     "python": "pass",

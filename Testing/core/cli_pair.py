@@ -37,8 +37,8 @@ def write_pair(folder: Path) -> Path:
     return folder
 
 
-def done_at_once(asked: dict):
-    """A registration that only notes what it was ``asked``, and knows the answer."""
+def done_at_once(asked: dict, synthetic: Image | None = None):
+    """A registration that only notes what it was ``asked``, and knows the answer; it makes the ``synthetic`` image."""
 
     def register(fixed, moving, *, events, **options):
         asked.update(options, fixed=fixed, moving=moving)
@@ -46,6 +46,6 @@ def done_at_once(asked: dict):
             events.warn("Working at 2 mm.")
         warped = moving.resample(fixed.grid, TRUTH)
         report = {"model": "avsm", "time_s": {"align": 0.25, "total": 0.5}, "warnings": ["Working at 2 mm."]}
-        return regnet.register.Registration(TRUTH, warped, report, Affine.identity())
+        return regnet.register.Registration(TRUTH, warped, report, Affine.identity(), synthetic=synthetic)
 
     return register

@@ -12,7 +12,7 @@ from regnet.events import Events, Preview
 from regnet.image import Grid, Image
 from regnet.pair import make_pair
 from regnet.refine import AFTER_NETWORK, Schedule, after_network, refine, schedule_for, unfold
-from regnet.register import tapered
+from regnet.tapering import tapered
 from regnet.transform import Affine, DisplacementField
 
 GRID = oblique_grid((44, 50, 56), (1.0, 1.1, 1.2), (4, 5, -6), (2, 3, -4))

@@ -46,6 +46,7 @@ def test_a_registration_from_request_to_files(start, tmp_path):
 
     result = event["result"]
     assert result["report"] == {"sdlogj": None, "n": 1} and result["fused"] is None
+    assert result["synthetic"] is None
     field = result["displacement"]
     grid = type(GRID)(np.load(tmp_path / field["file"]).shape[:3], np.array(field["index_to_world"]))
     rebuilt = Composite(

@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from helpers import blob_image, random_affine, smooth_field
+from helpers import blob_image, oblique_grid, random_affine, smooth_field
 from regnet import worker_files
+from regnet.image import Image
 from regnet.transform import Affine, Composite
 from worker_host import GRID, entry, quick, request_for, result_of
 
@@ -42,6 +43,7 @@ def test_integer_images_become_float_and_2d_stays_2d(start, tmp_path):
         ({"fixed": entry("flat.npy")}, "shape (D, H, W)"),
         ({"fixed": entry("complex.npy")}, "does not hold numbers"),
         ({"moving": entry("warped.npy")}, "kept for results"),
+        ({"moving": entry("synthetic.npy")}, "kept for results"),
         ({"folder": "relative"}, "absolute path"),
         ({"folder": "/no/such/folder"}, "not an existing folder"),
     ],
@@ -55,7 +57,8 @@ def test_files_outside_or_unusable(start, tmp_path, changes, says):
     np.save(folder / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.save(folder / "flat.npy", np.zeros(5))
     np.save(folder / "complex.npy", np.zeros(GRID.shape, complex))
-    np.save(folder / "warped.npy", np.zeros(GRID.shape))
+    for name in ("warped.npy", "synthetic.npy"):
+        np.save(folder / name, np.zeros(GRID.shape))
     host = start(quick)
     before = {path.name for path in folder.iterdir()} | {"fixed.npy", "moving.npy"}
     host.send(**request_for(folder, **changes))
@@ -94,6 +97,40 @@ def test_a_result_that_cannot_be_written_leaves_nothing(start, tmp_path, monkeyp
     host.send(**request_for(tmp_path))
     failed = host.until("failed")
     assert failed["kind"] == "input" and "No space left on device" in failed["text"]
+    assert {path.name for path in tmp_path.iterdir()} == {"fixed.npy", "moving.npy"}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_synthetic_image_travels_whole(start, tmp_path, dims):
+    """Its values to the last bit, and its own place in the world, which the host must not have to guess."""
+    shape = (1, 26, 19) if dims == 2 else (18, 26, 19)
+    matrix = oblique_grid(shape, (1.1, 1.7, 2.3), (-12, 25, 7), (3.0, -8.0, 11.0), flip=(-1, 1, 1)).index_to_world
+    values = np.random.default_rng(4).random(shape, np.float32)
+    made = Image.from_numpy(values, matrix, dims)
+    host = start(lambda fixed, moving, **options: result_of(fixed, moving, synthetic=made))
+    host.send(**request_for(tmp_path))
+    result = host.until("done")["result"]
+    sent = np.load(tmp_path / result["synthetic"]["file"], allow_pickle=False)
+    assert sent.dtype == np.float32 and sent.shape == (1, *shape)
+    np.testing.assert_array_equal(sent[0], values)
+    np.testing.assert_array_equal(result["synthetic"]["index_to_world"], matrix)
+    assert result["synthetic"]["ndim"] == dims
+    assert result["synthetic"] != result["warped"]
+    assert {path.name for path in tmp_path.iterdir()} == {"fixed.npy", "moving.npy", "warped.npy", "synthetic.npy"}
+
+
+def test_a_synthetic_image_that_cannot_be_written_takes_the_rest_along(start, tmp_path, monkeypatch):
+    save = worker_files._save
+
+    def full(path, array):
+        if path.name == "synthetic.npy":
+            raise OSError(28, "No space left on device")
+        save(path, array)
+
+    monkeypatch.setattr(worker_files, "_save", full)
+    host = start(lambda fixed, moving, **options: result_of(fixed, moving, synthetic=blob_image(GRID)))
+    host.send(**request_for(tmp_path))
+    assert "No space left on device" in host.until("failed")["text"]
     assert {path.name for path in tmp_path.iterdir()} == {"fixed.npy", "moving.npy"}
 
 

@@ -70,10 +70,11 @@ def request_for(place: Path, job: str = "1", **changes) -> dict:
     return {**request, "moving": entry("moving.npy"), **changes}
 
 
-def result_of(fixed: Image, moving: Image, transform=None) -> SimpleNamespace:
+def result_of(fixed: Image, moving: Image, transform=None, synthetic: Image | None = None) -> SimpleNamespace:
     transform = transform or Affine.identity()
     warped = moving.resample(fixed.grid, transform)
-    return SimpleNamespace(transform=transform, warped=warped, fused=None, report={"sdlogj": np.float32("nan"), "n": 1})
+    report = {"sdlogj": np.float32("nan"), "n": 1}
+    return SimpleNamespace(transform=transform, warped=warped, fused=None, synthetic=synthetic, report=report)
 
 
 def quick(fixed, moving, *, events, **options):

@@ -3,6 +3,7 @@
 ``python fake_worker.py MODE`` with MODE one of: ``shift`` (a known transform at once), ``slow`` (three seconds of
 progress, can be cancelled), ``deaf`` (the same, but never obeys a cancel), ``crash`` (dies in the middle), ``refuse``
 (answers with one sentence), ``garbage`` (noise on its output, then as ``shift``), ``mute`` (never becomes ready).
+Where the model's parameter ``translation`` asks for a synthetic image, it sends one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ def displacement(shape: tuple[int, int, int]) -> np.ndarray:
     return field.astype(np.float32)
 
 
+def translated(image: np.ndarray) -> np.ndarray:
+    """What stands for the moving image in another contrast: float32 in [0, 1], bright where ``image`` is dark."""
+    low, high = float(image.min()), float(image.max())
+    return ((high - image) / (high - low)).astype(np.float32)
+
+
 def send(message: dict) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
@@ -45,12 +52,17 @@ def answer(request: dict) -> dict:
         "folding_percent": 0.0, "sdlogj": 0.1, "time_s": {"total": 1.5, "align": 0.5}, "peak_memory_mb": 321.0,
         "working_grid": {"shape": list(fixed.shape), "spacing": [1.0, 1.0, 1.0]}, "warnings": ["A test warning."],
     }  # fmt: skip
-    return {
+    result = {
         "affine": AFFINE,
         "displacement": {"file": "displacement.npy", **place},
         "warped": {"file": "warped.npy", **place},
+        "synthetic": None,
         "report": report,
     }
+    if request.get("parameters", {}).get("translation"):
+        np.save(folder / "synthetic.npy", translated(fixed)[None])
+        result["synthetic"] = {"file": "synthetic.npy", **place}
+    return result
 
 
 def work_slowly(request: dict, cancelled: threading.Event, obedient: bool) -> bool:

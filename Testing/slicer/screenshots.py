@@ -16,7 +16,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 MODULES = HERE.parents[1] / "RegNetModules"
-sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM"))]
+NAMES = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN")
+sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in NAMES)]
 
 import host  # noqa: E402
 
@@ -32,7 +33,7 @@ VIEWS = {"Red": (660, HEIGHT), "Yellow": (540, HEIGHT // 2), "Green": (540, HEIG
 GAP, BAR = 4, 6
 COLOURS = {"Red": (243, 74, 51), "Yellow": (237, 213, 76), "Green": (110, 176, 75)}
 PATIENCE_S = 600
-PICTURES = {"RegNetAVSM": "", "RegNetMASR": "masr-", "RegNetDDIM": "ddim-"}
+PICTURES = {"RegNetAVSM": "", "RegNetMASR": "masr-", "RegNetDDIM": "ddim-", "RegNetDeformGAN": "deformgan-"}
 """Modules, and what their pictures' names begin with."""
 
 

@@ -82,7 +82,8 @@ class PanelParameterNode:
     """Names are those of the widgets' ``SlicerParameterName``.
 
     ``model`` and ``modelParameters`` (JSON: model name -> its parameters) are bound by the panel itself, because the
-    widgets for them depend on the model.
+    widgets for them depend on the model. ``syntheticVolume`` has no widget: it is what the last run of a model that
+    translates has made.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -100,6 +101,7 @@ class PanelParameterNode:
     applyToMoving: bool = True
     createVolume: bool = False
     outputVolume: vtkMRMLScalarVolumeNode
+    syntheticVolume: vtkMRMLScalarVolumeNode
 
     def refine_option(self) -> str | int:
         """The core's ``refine``: "auto", "off" or a number of steps."""

@@ -1,4 +1,4 @@
-"""A finished registration becomes nodes: one transform, and a resampled volume where that was asked for.
+"""A finished registration becomes nodes: one transform, and a resampled or a synthetic volume where it was asked for.
 
 Everything that can fail is done before the first node is touched; if the rest fails, the scene is put back as it was.
 """
@@ -19,6 +19,10 @@ RESULT_PARENT = "RegNetMovingParent"
 """Node reference to the transform that the moving volume had before the result replaced it."""
 REPORT = "RegNet.Report"
 """Attribute that keeps the numbers of the run with the result."""
+SYNTHETIC = "RegNet.Synthetic"
+"""Attribute that marks a volume as made up by a network, and says from what and by which model."""
+SOURCE = "RegNetSyntheticSource"
+"""Node reference from a synthetic volume to the volume that it was translated from."""
 
 
 def is_own_result(transform, volume) -> bool:
@@ -27,7 +31,10 @@ def is_own_result(transform, volume) -> bool:
 
 
 class ResultImporter:
-    """Turns the result of one run into nodes. Made when the run starts, so that it knows what the run was about."""
+    """Turns the result of one run into nodes. Made when the run starts, so that it knows what the run was about.
+
+    ``synthetic`` is, after :meth:`load`, the volume node of the translated image, None where the model made none.
+    """
 
     def __init__(self, parameters, moving_parent, model_title: str) -> None:
         self._parameters = parameters
@@ -35,6 +42,7 @@ class ResultImporter:
         self._moving_id = parameters.movingVolume.GetID()
         self._parent_id = moving_parent.GetID() if moving_parent is not None else ""
         self._title = model_title
+        self.synthetic = None
 
     def load(self, result: dict, folder):
         """Take over what the worker sent and return the transform node.
@@ -47,16 +55,22 @@ class ResultImporter:
             raise ValueError(_("the fixed or the moving volume was removed meanwhile"))
         pull = conversion.into_own_coordinates(_pull(result, folder), self._node(self._parent_id))
         warped = self._warped(result, folder, moving) if self._parameters.createVolume else None
+        synthetic = _synthetic(result, folder)
         added = []
         try:
+            # The volumes first: they can be too large, and a transform of an earlier run is to be kept then.
+            marked = self._fill_synthetic(synthetic, fixed, moving, added) if synthetic is not None else None
+            volume = self._fill_volume(warped, fixed, moving, added) if warped is not None else None
             transform = self._fill_transform(pull, result, fixed, moving, added)
-            if warped is not None:
-                self._fill_volume(warped, fixed, moving, added)
         except Exception:
             for node in added:
-                slicer.mrmlScene.RemoveNode(node)
+                slicer.mrmlScene.RemoveNode(node)  # and its display node
             raise
         self._parameters.resultTransform = transform
+        if volume is not None:
+            self._parameters.outputVolume = volume
+        if marked is not None:
+            self._parameters.syntheticVolume = self.synthetic = marked
         if self._parameters.applyToMoving:
             moving.SetAndObserveTransformNodeID(transform.GetID())
         return transform
@@ -96,7 +110,7 @@ class ResultImporter:
             array = np.clip(np.rint(array), limits.min, limits.max)
         return array.reshape(array.shape[-3:]).astype(kind), result["warped"]["index_to_world"]
 
-    def _fill_volume(self, warped, fixed, moving, added: list) -> None:
+    def _fill_volume(self, warped, fixed, moving, added: list):
         node = self._parameters.outputVolume
         if node is None:
             name = _("{moving} on {fixed}").format(moving=moving.GetName(), fixed=fixed.GetName())
@@ -110,7 +124,43 @@ class ResultImporter:
             node.CreateDefaultDisplayNodes()
         if moving.GetDisplayNode() is not None:
             node.GetDisplayNode().CopyContent(moving.GetDisplayNode())
-        self._parameters.outputVolume = node
+        if node.GetAttribute(SYNTHETIC) != moving.GetAttribute(SYNTHETIC):
+            # Resampling makes nothing synthetic, and nothing acquired.
+            node.SetAttribute(SYNTHETIC, moving.GetAttribute(SYNTHETIC))
+            node.SetDescription(moving.GetDescription())
+        return node
+
+    def _fill_synthetic(self, synthetic, fixed, moving, added: list):
+        """A volume that says of itself, wherever it is looked at, that nobody acquired it."""
+        node = self._earlier_synthetic(fixed, moving)
+        if node is None:
+            name = _("{moving} as T1, synthetic ({model})").format(moving=moving.GetName(), model=self._title)
+            node = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(name)
+            )
+            added.append(node)
+        node.SetAndObserveTransformNodeID(None)
+        conversion.set_volume(node, *synthetic)
+        if node.GetDisplayNode() is None:
+            # Its own window and level: its intensities are in [0, 1] and have nothing to do with the moving volume's.
+            node.CreateDefaultDisplayNodes()
+            node.GetDisplayNode().SetAutoWindowLevel(True)
+        node.SetNodeReferenceID(SOURCE, moving.GetID())
+        node.SetAttribute(SYNTHETIC, f"translated from {moving.GetName()} by {self._title}; not acquired")
+        text = _(
+            "Synthetic image: {moving} translated to T1 by {model} and registered to {fixed}. Not acquired; for "
+            "looking at, not for diagnosis."
+        )
+        node.SetDescription(text.format(moving=moving.GetName(), fixed=fixed.GetName(), model=self._title))
+        return node
+
+    def _earlier_synthetic(self, fixed, moving):
+        """The synthetic volume of an earlier run of the same moving volume, unless it has another part in this run."""
+        node = self._parameters.syntheticVolume
+        if node is None or not node.GetAttribute(SYNTHETIC) or node.GetNodeReference(SOURCE) is not moving:
+            return None
+        taken = [fixed, self._parameters.outputVolume if self._parameters.createVolume else None]
+        return None if any(node is other for other in taken) else node
 
 
 def _pull(result: dict, folder):
@@ -118,3 +168,12 @@ def _pull(result: dict, folder):
     if not field:
         return conversion.pull_transform(result["affine"])
     return conversion.pull_transform(result["affine"], folder.load(field["file"]), field["index_to_world"])
+
+
+def _synthetic(result: dict, folder):
+    """The translated image, float32 (D, H, W), and its place; None where the model made none."""
+    sent = result.get("synthetic")
+    if not sent:
+        return None
+    array = folder.load(sent["file"])
+    return array.reshape(array.shape[-3:]).astype(np.float32), sent["index_to_world"]

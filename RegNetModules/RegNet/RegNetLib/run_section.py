@@ -169,8 +169,11 @@ class RunSection(Listener):
         transform = self._importer.load(result, folder)
         self._job = None
         seconds = result.get("report", {}).get("time_s", {}).get("total")
-        done = _("Done in {seconds:.1f} s.").format(seconds=seconds) if seconds else _("Done.")
-        self.show_status("\n".join([done, *self._warnings]))
+        lines = [_("Done in {seconds:.1f} s.").format(seconds=seconds) if seconds else _("Done.")]
+        if self._importer.synthetic is not None:  # the slice views go on showing the two volumes that were acquired
+            name = self._importer.synthetic.GetName()
+            lines.append(_("The translated image is the volume “{name}”.").format(name=name))
+        self.show_status("\n".join([*lines, *self._warnings]))
         self._on_result(transform)
         self.refresh()
 

@@ -16,9 +16,11 @@ from .errors import InputError
 from .events import Events
 from .image import Image, apply_matrix
 from .losses.nmi import normalized_mutual_information
+from .quasi_newton import minimise
 
-SEARCH_POINTS, LEVEL_POINTS = 3000, (5000, 15000, 30000)
-FINE_ITERATIONS = 28
+LEVEL_POINTS = (5000, 15000, 30000, 100_000)
+EVALUATIONS = (20, 25, 15, 15)
+"""Of the similarity when optimising at each level."""
 LEAST_OVERLAP = 0.2
 FOREGROUND, BACKGROUND_SHARE = 0.02, 0.2
 """Most points go where the fixed image has content; the rest tell where it has none."""
@@ -29,19 +31,18 @@ class Level:
 
     def __init__(self, problem: AlignmentProblem, step: float, points: int) -> None:
         device = problem.device
-        fixed = _reduced(problem.fixed, step)
-        self.moving = _reduced(problem.moving, step)
+        self.fixed, self.moving = _reduced(problem.fixed, step), _reduced(problem.moving, step)
         self.volume = self.moving.data[None].to(device)
         self.world_to_index = torch.from_numpy(self.moving.grid.world_to_index).to(device)
         self.size = torch.tensor(self.moving.grid.shape, device=device, dtype=torch.float32).view(1, 3, 1)
-        where, values = _points(fixed, problem.fixed_mask, points, problem.generator)
+        where, values = _points(self.fixed, problem.fixed_mask, points, problem.generator)
         self.points = torch.from_numpy((where - problem.center).T.astype(np.float32)).to(device)
         self.values = torch.from_numpy(values).to(device)
         mask = problem.moving_mask
         self.mask = None if mask is None else mask.resample(self.moving.grid, labels=True).data[None].float().to(device)
 
-    def similarity(self, matrices: Tensor, center: Tensor, bins: int = 32) -> Tensor:
-        """NMI of each of (B, 4, 4) ``matrices``, which take points relative to ``center`` to the moving world."""
+    def similarity(self, matrices: Tensor, bins: int = 32) -> Tensor:
+        """NMI of each of (B, 4, 4) ``matrices``, from points relative to the problem's middle to the moving world."""
         to_index = (self.world_to_index @ matrices).float()
         index = torch.matmul(to_index[:, :3, :3], self.points) + to_index[:, :3, 3:]
         index = index.flip(1)
@@ -77,42 +78,51 @@ class AlignmentProblem:
         self.center = fixed.grid.center()
         extents = [(np.array(image.grid.size) - 1) * image.spacing for image in (fixed, moving)]
         self.extent = float(max(extent.max() for extent in extents))
+        self.scale = self.extent / LEVELS_PER_EXTENT[0]
         self.radius = float(np.linalg.norm(extents[0])) / 4
         self.planar = fixed.ndim == 2
         self.levels: dict[int, Level] = {}
 
-    def solve(self, starts: list[np.ndarray], *, affine: bool, events: Events) -> np.ndarray:
-        """The best 4x4 matrix, fixed world to moving world, starting from each translation in ``starts``."""
-        coarse, middle, fine = (self._level(number) for number in range(3))
+    def solve(self, starts: list[np.ndarray], *, affine: bool, events: Events, finest: int = 3) -> np.ndarray:
+        """The best 4x4 matrix, fixed world to moving world, starting from each translation in ``starts``.
+
+        ``finest`` is the last level: 2 places images to a fraction of a millimetre, 3 to a tenth of their voxels.
+        """
         with torch.no_grad():
-            candidates = self._search(coarse, starts, events)
-        scale = self.extent / LEVELS_PER_EXTENT[0]
-        poses = self._optimise(coarse, candidates, "rigid", 28, scale, events, 0.15, 0.4)
-        poses = self._optimise(middle, poses[:2], "rigid", 18, scale / 4, events, 0.4, 0.55)[:1]
-        if affine:
-            poses = self._optimise(middle, poses, "affine", 36, scale / 4, events, 0.55, 0.75)
-        poses = self._optimise(
-            fine, poses, "affine" if affine else "rigid", FINE_ITERATIONS, scale / 10, events, 0.75, 1.0
-        )
-        return self._on_world_points(poses[0])
+            candidates = self._search(self.level(0), starts, events)
+        poses = self._optimise(self.level(0), candidates, "rigid", 28, self.scale, events, 0.15, 0.4)
+        poses = self._optimise(self.level(1), poses[:2], "rigid", 18, self.scale / 4, events, 0.4, 0.5)
+        return self._descend(poses[0], "affine" if affine else "rigid", finest, EVALUATIONS[finest], events)
 
     def best(self, matrices: list[np.ndarray]) -> int:
         """Which of some 4x4 matrices, fixed world to moving world, makes the images most alike."""
         with torch.no_grad():
-            values = self._level(0).similarity(self._to_center(matrices), None)
+            values = self.level(0).similarity(self._to_center(matrices))
         self._require_overlap(values)
         return int(values.argmax())
 
-    def climb(self, start: np.ndarray, events: Events, iterations: int = FINE_ITERATIONS) -> np.ndarray:
-        """The affine 4x4 matrix of most similarity near ``start``, fixed world to moving world; so many ``iterations``
-        at the finest level."""
-        scale = self.extent / LEVELS_PER_EXTENT[0]
-        poses = self._optimise(self._level(0), self._to_center([start]), "affine", 20, scale / 2, events, 0.0, 0.15)
-        poses = self._optimise(self._level(1), poses, "affine", 36, scale / 4, events, 0.15, 0.55)
-        poses = self._optimise(self._level(2), poses, "affine", iterations, scale / 10, events, 0.55, 1.0)
-        return self._on_world_points(poses[0])
+    def climb(
+        self, starts: list[np.ndarray], events: Events, *, finest: int = 3, evaluations: int | None = None
+    ) -> np.ndarray:
+        """The affine 4x4 matrix of most similarity near one of ``starts``, fixed world to moving world; so many
+        ``evaluations`` at the ``finest`` level."""
+        poses = self._to_center(starts)
+        with torch.no_grad():
+            self._require_overlap(self.level(0).similarity(poses))
+        poses = self._optimise(self.level(0), poses, "affine", EVALUATIONS[0], self.scale / 2, events, 0.0, 0.5)
+        return self._descend(poses[0], "affine", finest, evaluations or EVALUATIONS[finest], events)
 
-    def _level(self, number: int) -> Level:
+    def _descend(self, pose: Tensor, kind: str, finest: int, evaluations: int, events: Events) -> np.ndarray:
+        """``pose`` (4, 4) optimised from the second level to the ``finest``."""
+        for number in range(1, finest + 1):
+            low, high = ((1 + step / finest) / 2 for step in (number - 1, number))
+            count = evaluations if number == finest else EVALUATIONS[number]
+            with events.stage(f"align at level {number + 1}", low, high):
+                pose = self._settle(self.level(number), pose, kind, count, self.scale / 4**number, events)
+        return self._on_world_points(pose)
+
+    def level(self, number: int) -> Level:
+        """Made when it is first asked for."""
         if number not in self.levels:
             self.levels[number] = Level(self, self.extent / LEVELS_PER_EXTENT[number], LEVEL_POINTS[number])
         return self.levels[number]
@@ -148,7 +158,7 @@ class AlignmentProblem:
         poses = torch.from_numpy(np.stack(matrices)).to(self.device)
         values = []
         for number, chunk in enumerate(poses.split(32)):
-            values.append(level.similarity(chunk, None, bins=16))
+            values.append(level.similarity(chunk, bins=16))
             events.progress(0.15 * (number + 1) * 32 / len(poses))
         values = torch.cat(values)
         self._require_overlap(values)
@@ -173,7 +183,7 @@ class AlignmentProblem:
         kept = poses.clone()
         for number in range(iterations + 1):
             matrices = poses @ self._increment(free * usable, kind)
-            value = level.similarity(matrices, None)
+            value = level.similarity(matrices)
             with torch.no_grad():
                 better = value > best
                 best = torch.where(better, value.detach(), best)
@@ -186,6 +196,25 @@ class AlignmentProblem:
                 free += rate * adam.step(gradient)
             events.progress(low + (high - low) * (number + 1) / iterations)
         return kept[best.argsort(descending=True)]
+
+    def _settle(
+        self, level: Level, pose: Tensor, kind: str, evaluations: int, longest: float, events: Events
+    ) -> Tensor:
+        """``pose`` (4, 4) at the nearest optimum, by BFGS: ten times as near in a given time as Adam gets."""
+        usable = torch.from_numpy(_degrees_of_freedom(kind, self.planar)).to(self.device)
+        count = 0
+
+        def dissimilarity(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+            nonlocal count
+            count += 1
+            free = torch.from_numpy(numbers)[None].to(self.device).requires_grad_(True)
+            value = level.similarity(pose @ self._increment(free * usable, kind))
+            (gradient,) = torch.autograd.grad(value.sum(), free)
+            events.progress(min(count / evaluations, 1.0))
+            return -float(value.detach()), -gradient[0].cpu().numpy()
+
+        found = minimise(dissimilarity, np.zeros(12), evaluations, longest)
+        return (pose @ self._increment(torch.from_numpy(found)[None].to(self.device) * usable, kind))[0]
 
     def _increment(self, free: Tensor, kind: str) -> Tensor:
         """(B, 12) millimetres at the rim to (B, 4, 4): translation, then a rotation or a general linear map."""

@@ -85,7 +85,8 @@ def register(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Register MOVING to FIXED; writes transform.h5, warped.nii.gz, report.json and report.html to OUTDIR."""
+    """Register MOVING to FIXED; writes transform.h5, warped.nii.gz, report.json and report.html to OUTDIR, and
+    synthetic.nii.gz where the model was asked to translate MOVING to another contrast."""
     from . import cli_work as work
     from .models import get_info, get_parameters
     from .outputs import staged_folder
@@ -220,7 +221,7 @@ def evaluate(
 @guarded
 def models(json: Json = False) -> None:
     """List the registration models, their papers and their weights."""
-    from .cli_work import describe_models, weights_rows
+    from .cli_models import describe_models, weights_rows
 
     found = describe_models()
     if json:
@@ -236,6 +237,7 @@ def models(json: Json = False) -> None:
                 ("modalities", entry["modalities"]),
                 ("transform", entry["transform_kind"]),
                 ("fuses", "yes" if entry["fuses"] else "no"),
+                ("translates", "yes" if entry["translates"] else "no"),
                 ("weights", held),
             ],
             justify="left",

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .image import Image
     from .transform import Affine, Transform
 
-RESULT_FILES = ("transform.h5", "warped.nii.gz", "report.json", "report.html")
+RESULT_FILES = ("transform.h5", "warped.nii.gz", "synthetic.nii.gz", "report.json", "report.html")
+"""What a registration can write; an image of another contrast only where the model was asked for it."""
 
 
 def parse_parameters(pairs: Iterable[str]) -> dict[str, Any]:
@@ -119,8 +120,8 @@ def register_files(
 ) -> dict[str, Any]:
     """Read two images, register them with ``options`` and write the result's files into ``folder``.
 
-    With ``labels_path``, labels on the moving image are carried over to ``labels.nii.gz``. Without ``page`` there is
-    no ``report.html``.
+    With ``labels_path``, labels on the moving image are carried over to ``labels.nii.gz``. A model that was asked to
+    translate the moving image adds ``synthetic.nii.gz``. Without ``page`` there is no ``report.html``.
 
     Returns:
         The report, as it was written; its total time includes reading and writing the images.
@@ -142,6 +143,8 @@ def register_files(
         ]
         if result.fused is not None:
             files.append(lambda: write_image(result.fused, folder / "fused.nii.gz"))
+        if result.synthetic is not None:
+            files.append(lambda: write_image(result.synthetic, folder / "synthetic.nii.gz"))
         if labels is not None:
             labels = labels.resample(fixed.grid, result.transform, labels=True)
             files.append(lambda: write_image(labels, folder / "labels.nii.gz"))
@@ -255,49 +258,3 @@ def evaluate(fixed: Image, moving: Image, transform: Transform) -> dict[str, Any
         "folding_percent": metrics.folding_percent(determinant),
         "sdlogj": metrics.sdlogj(determinant),
     }
-
-
-def describe_models() -> list[dict[str, Any]]:
-    """What ``regnet models`` tells of each model. Does not import torch."""
-    from .models import MODEL_NAMES, get_info, get_parameters
-    from .zoo import list_weights
-
-    return [
-        {
-            **asdict(get_info(name)),
-            "weights": [record.tell() for record in list_weights(name)],
-            "parameters": get_parameters(name).describe(),
-        }
-        for name in MODEL_NAMES
-    ]
-
-
-def weights_rows(weights: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a table says of one of a model's weights, see :meth:`regnet.zoo.WeightsRecord.tell`."""
-    rows = [("file", f"{weights['file']}, {weights['bytes'] / 1e6:.1f} MB"), ("sha256", weights["sha256"])]
-    if "version" in weights:
-        rows.append(("made with", f"RegNet {weights['version']}"))
-    rows += _training_rows(weights)
-    for run in weights.get("joined", []):
-        if isinstance(run, dict):
-            parts = ", ".join(map(str, run.get("parts", [])))
-            rows += [(f"{parts}: {name}", text) for name, text in _training_rows(run)]
-    return rows
-
-
-def _training_rows(run: dict[str, Any]) -> list[tuple[str, str]]:
-    from .report_numbers import number
-
-    rows = []
-    sources = [entry for entry in run.get("data", []) if isinstance(entry, dict)]
-    told = [f"{entry.get('count', '?')} of {entry.get('name', '?')} ({entry.get('licence', '?')})" for entry in sources]
-    if told:
-        rows.append(("trained on", "; ".join(told)))
-    effort = [f"{run['steps']} steps"] if "steps" in run else []
-    effort += [f"{run['minutes']:.0f} minutes"] if "minutes" in run else []
-    effort += [f"on {run['device']}"] if "device" in run else []
-    if effort:
-        rows.append(("training", " ".join(effort)))
-    if run.get("figures"):
-        rows.append(("figures", ", ".join(f"{name} {number(value)}" for name, value in run["figures"].items())))
-    return rows

@@ -49,12 +49,13 @@ def run_demo(
     Returns:
         The report.
     """
-    from .cli_work import register_files
+    from . import cli_work as work
     from .outputs import staged_folder
 
     folder = find_demo_data(data)
-    with staged_folder(output, RESULT_FILES) as staging:
-        return register_files(
+    # Also what an earlier run of `regnet register` left there, which would not fit this result.
+    with staged_folder(output, {*RESULT_FILES, *work.RESULT_FILES}) as staging:
+        return work.register_files(
             staging,
             folder / PATIENT,
             folder / ATLAS,

@@ -50,13 +50,25 @@ class Orientation:
         volume = volume.permute(0, 1, *(axis + 2 for axis in self.axes))
         return volume.flip([axis + 2 for axis, turn in enumerate(self.mirrored) if turn])
 
+    def back(self, volume: Tensor) -> Tensor:
+        """What :meth:`apply` turned, as it was."""
+        volume = volume.flip([axis + 2 for axis, turn in enumerate(self.mirrored) if turn])
+        order = [self.axes.index(axis) for axis in range(len(self.axes))]
+        return volume.permute(0, 1, *(axis + 2 for axis in order)).contiguous()
+
+    def displacement_back(self, displacement: Tensor) -> Tensor:
+        """A canonical displacement (B, d, *shape) in voxels as one along the grid's axes."""
+        signs = displacement.new_tensor([-1.0 if turn else 1.0 for turn in self.mirrored])
+        order = [self.axes.index(axis) for axis in range(len(self.axes))]
+        turned = displacement * signs.view(1, -1, *(1,) * len(self.axes))
+        return self.back(turned[:, order])
+
     def map_back(self, where: Tensor) -> Tensor:
         """A canonical map of the unit cube (B, d, *shape) as one of the grid's axes."""
         turned = torch.tensor(self.mirrored, device=where.device).view(1, -1, *(1,) * len(self.axes))
         where = torch.where(turned, 1.0 - where, where)
-        where = where.flip([axis + 2 for axis, turn in enumerate(self.mirrored) if turn])
         order = [self.axes.index(axis) for axis in range(len(self.axes))]
-        return where[:, order].permute(0, 1, *(axis + 2 for axis in order)).contiguous()
+        return self.back(where[:, order])
 
     def affine_back(self, affine: Tensor) -> Tensor:
         """A canonical ``[A | b]`` (d, d + 1) in [-1, 1] as one of the grid's axes."""

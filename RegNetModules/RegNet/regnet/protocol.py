@@ -102,13 +102,15 @@ class MessageEvent(BaseModel):
 class DoneResult(BaseModel):
     """The transform takes a fixed point x to ``affine`` (x + displacement(x)); ``displacement`` is (D, H, W, 3) in mm.
 
-    ``warped`` is the moving image on the fixed grid, in its own intensities.
+    ``warped`` is the moving image on the fixed grid, in its own intensities. ``synthetic`` is that image translated to
+    another contrast by a network, in [0, 1]: it was not acquired, and a host must not show it as if it had been.
     """
 
     affine: Matrix
     displacement: ArrayFile | None
     warped: ArrayFile
     fused: ArrayFile | None = None
+    synthetic: ArrayFile | None = None
     report: dict[str, Any]
 
 

@@ -22,13 +22,14 @@ from .checks import as_image, check_mask, check_pair
 from .devices import memory_budget, resolve_device
 from .errors import MemoryError_
 from .events import Events
-from .image import Grid, Image
+from .image import Image
 from .losses.local_correlation import LocalCorrelation
 from .metrics import folding_percent, sdlogj
 from .models import get_info, get_model, get_parameters
 from .models.base import ParametersBase
 from .pair import LINEAR_MB, Pair, make_pair
 from .refine import is_auto, schedule_for, unfold
+from .tapering import tapered
 from .transform import Affine, Composite, DisplacementField, Transform
 from .usage import PeakMemory
 from .zoo import WeightsRecord, find_weights, load_state
@@ -39,13 +40,15 @@ SIMILARITY_METRIC = "mean squared local correlation"
 @dataclass
 class Registration:
     """What a registration gives: a transform from fixed to moving points in LPS mm, the moving image on the fixed
-    lattice, a fused image from models that fuse, and the numbers."""
+    lattice, a fused image from models that fuse, a synthetic one (the registered moving image in another contrast, in
+    [0, 1]) from models that translate, and the numbers."""
 
     transform: Transform
     warped: Image
     report: dict[str, Any]
     alignment: Affine
     fused: Image | None = None
+    synthetic: Image | None = None
 
     @cached_property
     def inverse(self) -> Transform:
@@ -142,11 +145,23 @@ class _Job:
                 moving_mask=self.moving_mask,
                 events=self.events,
                 seed=self.seed,
+                precise=False,
             )
         solve = self._linear if self.info.transform_kind == "linear" else self._dense
         alignment, pair, displacement = solve(alignment)
         with self.events.stage("export", 0.9, 1.0), torch.inference_mode():
             return self._export(alignment, pair, displacement)
+
+    def _synthetic(self, pair: Pair, displacement: Tensor | None) -> Image | None:
+        """What a model that translates makes of the registered moving image, on the fixed lattice."""
+        if not self.info.translates or displacement is None:
+            return None
+        made = self.module.synthetic(pair, displacement, self.parameters, self.state, self.config, self.events)
+        if made is None:
+            return None
+        grid = pair.level_grid(tuple(made.shape[2:]))
+        data = made[0].cpu() if grid.ndim == 3 else made[0, :, None].cpu()
+        return Image(data, grid.index_to_world, grid.ndim).resample(self.fixed.grid)
 
     def _weights(self) -> WeightsRecord | None:
         """Those the parameters ask for; without them the pair is registered all the same, and the report says so."""
@@ -235,9 +250,11 @@ class _Job:
             transform = Composite((dense, alignment))
         self.events.progress(0.3)
         warped = self.moving.resample(self.fixed.grid, transform)
+        self.events.progress(0.5)
+        synthetic = self._synthetic(pair, displacement)
         self.events.progress(0.7)
         report = self._report(transform, alignment, pair, dense)
-        return Registration(transform, warped, report, alignment)
+        return Registration(transform, warped, report, alignment, synthetic=synthetic)
 
     def _report(
         self, transform: Transform, alignment: Affine, pair: Pair, dense: DisplacementField | None
@@ -282,40 +299,6 @@ class _Job:
             data = moving.resample(level.grid, step).data
             values.append(similarity.value((data[:, 0] if level.grid.ndim == 2 else data)[None]))
         return values[0], values[1]
-
-
-def tapered(displacement: Tensor, grid: Grid) -> DisplacementField:
-    """The field on a lattice grown so far that it fades smoothly to zero at its border.
-
-    ITK takes zero beyond the border of a field and VTK the border's value: with zero there, both agree. Each side grows
-    by as much as the fading there needs in order not to fold: more than twice the largest displacement across it, in
-    voxels, and once the largest along it.
-    """
-    d = displacement.shape[1]
-    start = [0, 0, 0]
-    padded = displacement
-    for axis in range(d):
-        margins = [_fading(displacement.select(axis + 2, end), axis) for end in (0, -1)]
-        start[3 - d + axis] = -margins[0]
-        n = displacement.shape[axis + 2]
-        # Border values repeated, and their fading, in one product along the axis.
-        weights = torch.zeros(margins[0] + n + margins[1], n)
-        weights[margins[0] : margins[0] + n] = torch.eye(n)
-        weights[: margins[0], 0] = _ramp(margins[0])
-        weights[margins[0] + n :, -1] = _ramp(margins[1]).flip(0)
-        padded = spatial.along_axis(padded, weights, axis)
-    shape = (*grid.shape[: 3 - d], *padded.shape[2:])
-    return DisplacementField.from_voxels(padded, grid.cropped(tuple(start), shape))
-
-
-def _fading(face: Tensor, axis: int) -> int:
-    """How many voxels a side with displacements ``face`` (1, d, *plane) takes to fade."""
-    longest = face.abs().flatten(2).amax(dim=2)[0]
-    return math.ceil(max(2.5 * float(longest[axis]), float(longest.max()))) + 2
-
-
-def _ramp(margin: int) -> Tensor:
-    return 0.5 - 0.5 * torch.cos(torch.linspace(0.0, torch.pi, margin + 1))[:-1]
 
 
 make_callable(__name__, register)

@@ -17,7 +17,7 @@ from .transform import Affine, DisplacementField, Transform
 if TYPE_CHECKING:
     from .register import Registration
 
-RESULT_FILES = ("displacement.npy", "warped.npy", "fused.npy")
+RESULT_FILES = ("displacement.npy", "warped.npy", "fused.npy", "synthetic.npy")
 
 
 def private_folder(name: str) -> Path:
@@ -73,6 +73,8 @@ def write_result(folder: Path, registration: Registration, fixed: Image) -> Done
         arrays["displacement.npy"] = field.displacement
     if registration.fused is not None:
         arrays["fused.npy"] = registration.fused.data.cpu().numpy()
+    if registration.synthetic is not None:
+        arrays["synthetic.npy"] = registration.synthetic.data.cpu().numpy()
     written: list[Path] = []
     try:
         for name, array in arrays.items():
@@ -89,6 +91,7 @@ def write_result(folder: Path, registration: Registration, fixed: Image) -> Done
         displacement=None if field is None else _entry("displacement.npy", field.grid),
         warped=_entry("warped.npy", registration.warped.grid),
         fused=None if registration.fused is None else _entry("fused.npy", registration.fused.grid),
+        synthetic=None if registration.synthetic is None else _entry("synthetic.npy", registration.synthetic.grid),
         report=plain(registration.report),
     )
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from volumes import SHAPE, add_linear, add_volume, pattern, rigid
 
-MODULES = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM")
-MODELS = {"RegNetAVSM": "avsm", "RegNetMASR": "masr", "RegNetDDIM": "ddim"}
+MODULES = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN")
+MODELS = {"RegNetAVSM": "avsm", "RegNetMASR": "masr", "RegNetDDIM": "ddim", "RegNetDeformGAN": "deformgan"}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -10,7 +10,13 @@ import pytest
 from traces import leftovers, nodes
 from volumes import SHAPE, add_linear, add_volume, pattern, rigid
 
-MODULES = {"RegNet": "AVSM", "RegNetAVSM": "AVSM", "RegNetMASR": "MASR-Net", "RegNetDDIM": "DDIM"}
+MODULES = {
+    "RegNet": "AVSM",
+    "RegNetAVSM": "AVSM",
+    "RegNetMASR": "MASR-Net",
+    "RegNetDDIM": "DDIM",
+    "RegNetDeformGAN": "Deform-GAN",
+}
 """And what each calls the model that it opens with."""
 
 

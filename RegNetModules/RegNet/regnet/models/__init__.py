@@ -15,7 +15,8 @@ def get_model(name: str) -> ModuleType:
     """The model's module: ``info``, ``Parameters``, ``dimension_of(config)``, ``improve_affine(pair, parameters, state,
     config, events)`` and, unless its transform is linear, ``predict(pair, parameters, state, config, events, final)``
     and ``refine(pair, displacement, parameters, state, config, events, how)``, where ``how`` is what ``--refine`` says
-    but ``off``.
+    but ``off``. One whose ``info.translates`` also has ``synthetic(pair, displacement, parameters, state, config,
+    events)``.
 
     Raises:
         ModelError: there is no such model.

@@ -69,9 +69,9 @@ def improve_affine(
     events: Events,
 ) -> Any:
     """A 4x4 world matrix to apply before the present alignment: the affine under which MIND-SSC agrees most."""
+    from ..described import Described, described_level
     from ..descriptor_affine import improve_affine as improve
     from ..descriptors import mind
-    from ..described import Described, described_level
 
     return improve(Described(described_level(pair), mind(), events), events)
 
@@ -87,9 +87,9 @@ def predict(
     """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners; without weights none."""
     if state is None:
         return pair.fixed.new_zeros(1, len(pair.shape), *pair.level(8.0).shape)
-    from .deformgan_run import model_of
+    from .deformgan_run import networks_of
 
-    return model_of(state, config, pair.fixed.device).displacement(pair, events)
+    return networks_of(state, config, pair.fixed.device).displacement(pair, events)
 
 
 def refine(
@@ -110,3 +110,19 @@ def refine(
     from .deformgan_run import improve
 
     return improve(pair, displacement, parameters, state, config, events, how)
+
+
+def synthetic(
+    pair: Pair,
+    displacement: Tensor,
+    parameters: Parameters,
+    state: dict[str, Tensor] | None,
+    config: dict[str, Any] | None,
+    events: Events,
+) -> Tensor | None:
+    """The registered moving image as T1, (1, 1, *coarse) of a grid over the pair's corners, if it was asked for."""
+    if state is None or not parameters.translation:
+        return None
+    from .deformgan_run import synthetic as made
+
+    return made(pair, displacement, state, config, events)

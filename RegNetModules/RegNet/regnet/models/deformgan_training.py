@@ -47,6 +47,7 @@ class Options(Strict):
     lambda_: float = Field(100.0, ge=0)
     similarity: float = Field(1.0, ge=0)
     direct: float = Field(0.0, ge=0)
+    direct_with: Literal["lncc", "mind"] = "lncc"
     cgan: float = Field(1.0, ge=0)
     lncc_window: int = Field(9, ge=3)
     gradient_windows: tuple[int, ...] = (7,)

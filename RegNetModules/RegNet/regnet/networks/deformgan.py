@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from ..descriptors import mind
 from ..errors import ModelError
 from ..losses.adversarial import GANLoss, ImagePool
+from ..losses.descriptor import DescriptorLoss
 from ..losses.lncc import LNCC
 from ..losses.local_gradient import LocalGradient
 from ..losses.roughness import roughness
@@ -41,7 +43,7 @@ class DeformGANConfig:
         image_shape: the grid it was trained on, None if not told; the networks take others.
         encoder, decoder, last, resolution, diffeomorphic, squarings: see
             :class:`~regnet.networks.deformgan_parts.RegistrationNet`.
-        generator_width, generator_depth: see :class:`~regnet.networks.deformgan_parts.Translator`.
+        generator_width, generator_depth, generator_stem: see :class:`~regnet.networks.deformgan_parts.Translator`.
         discriminator_width, conditional: see :class:`~regnet.networks.deformgan_parts.Discriminator`. Without the
             condition it cannot learn alignment in the place of realism while the images are far apart.
     """
@@ -56,6 +58,7 @@ class DeformGANConfig:
     squarings: int = 7
     generator_width: int = 32
     generator_depth: int = 5
+    generator_stem: int = 0
     discriminator_width: int = 32
     conditional: bool = True
 
@@ -73,7 +76,7 @@ class DeformGANConfig:
                 f"Encoder and decoder need as many levels, not {len(self.encoder)} and {len(self.decoder)}."
             )
         sizes = (self.generator_width, self.generator_depth, self.discriminator_width, self.squarings)
-        if not self.encoder or not self.last or min(*self.encoder, *self.decoder, *self.last, *sizes) < 1:
+        if self.generator_stem < 0 or not self.encoder or not self.last or min(*self.encoder, *self.decoder, *self.last, *sizes) < 1:
             raise ModelError("Deform-GAN's channels, levels, widths, depth and squarings must be 1 or more each.")
 
     @staticmethod
@@ -93,7 +96,8 @@ class DeformGANWeights:
         similarity: T's LNCC of R and F'(phi).
         alpha: T's smoothness, mean squared strain of phi in voxels.
         beta: T's local gradients of R and F(phi).
-        direct: T's LNCC of R and F(phi), not the paper's, for a registration without G.
+        direct: T's distance of R and F(phi), not the paper's, for a registration without G; ``direct_with`` says by
+            what it is measured, LNCC or MIND-SSC.
         mu, lambda_: G's local gradients of F'(phi) and F(phi), and mean absolute difference of F'(phi) and R.
         cgan: G's adversarial loss; with 0 there is nothing for D to learn either.
         lncc_window, gradient_windows: sides in voxels.
@@ -106,6 +110,7 @@ class DeformGANWeights:
     lambda_: float = 100.0
     similarity: float = 1.0
     direct: float = 0.0
+    direct_with: Literal["lncc", "mind"] = "lncc"
     cgan: float = 1.0
     lncc_window: int = 9
     gradient_windows: tuple[int, ...] = (7,)
@@ -151,7 +156,9 @@ class DeformGAN(nn.Module):
             config.diffeomorphic,
             config.squarings,
         )
-        self.generator = Translator(config.dims, config.generator_width, config.generator_depth)
+        self.generator = Translator(
+            config.dims, config.generator_width, config.generator_depth, config.generator_stem
+        )
         self.discriminator = Discriminator(config.dims, config.discriminator_width, config.conditional)
 
     def config(self) -> dict[str, Any]:
@@ -237,7 +244,7 @@ def registration_loss(
     weights: DeformGANWeights = DeformGANWeights(),
     ramp: float = 1.0,
 ) -> dict[str, Tensor]:
-    """T's terms, weighted: ``similarity`` (LNCC of R and F'(phi), through the frozen G), ``direct`` (of R and F(phi)),
+    """T's terms, weighted: ``similarity`` (LNCC of R and F'(phi), through the frozen G), ``direct`` (R and F(phi)),
     ``structure`` (local gradients) and ``smoothness``.
 
     Args:
@@ -252,7 +259,8 @@ def registration_loss(
             translated = model.generator(deformed.warped)
         terms["similarity"] = weights.similarity * ramp * lncc(fixed, translated)
     if weights.direct:
-        terms["direct"] = weights.direct * lncc(fixed, deformed.warped)
+        distance = lncc if weights.direct_with == "lncc" else DescriptorLoss(mind())
+        terms["direct"] = weights.direct * distance(fixed, deformed.warped)
     if weights.beta:
         terms["structure"] = weights.beta * LocalGradient(weights.gradient_windows)(fixed, deformed.warped)
     if weights.alpha:

@@ -116,18 +116,24 @@ class Translator(nn.Module):
     way back each level doubles by repetition, joins and convolves. Instance normalisation, so batches of 1 are fine.
     Sizes are made multiples by repeating the border.
 
+    Args:
+        stem: channels of a convolution of side 3 ahead of everything, 0 for none. Without, the finest level knows
+            nothing but intensities, and learns slowly which of them are what tissue.
+
     Raises:
         ModelError: the image is so small that one voxel is left at the bottom, which cannot be normalised.
     """
 
-    def __init__(self, dims: int = 3, width: int = 32, depth: int = 5) -> None:
+    def __init__(self, dims: int = 3, width: int = 32, depth: int = 5, stem: int = 0) -> None:
         super().__init__()
         self.dims, self.multiple = check_dims(dims), 2**depth
+        self.stem = convolution(dims, 1, stem) if stem else None
+        first = stem or 1
         channels = [width * min(2**level, 8) for level in range(depth)]
-        self.down = nn.ModuleList(_wide(dims, a, b, 2) for a, b in zip([1, *channels], channels, strict=False))
+        self.down = nn.ModuleList(_wide(dims, a, b, 2) for a, b in zip([first, *channels], channels, strict=False))
         self.up = nn.ModuleList()
         below = channels[-1]
-        for skip, outputs in zip([*channels[-2::-1], 1], [*channels[-2::-1], max(width // 2, 1)], strict=True):
+        for skip, outputs in zip([*channels[-2::-1], first], [*channels[-2::-1], max(width // 2, 1)], strict=True):
             self.up.append(convolution(dims, below + skip, outputs))
             below = outputs
         self.last = convolution(dims, below, 1)
@@ -143,6 +149,8 @@ class Translator(nn.Module):
                 "take larger images or a smaller depth."
             )
         x, kept = _to_multiple(image, self.multiple), []
+        if self.stem is not None:
+            x = _leaky(self.stem(x))
         for level, layer in enumerate(self.down):
             kept.append(x)
             x = layer(x)

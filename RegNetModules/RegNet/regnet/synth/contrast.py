@@ -14,6 +14,14 @@ MOST_LABELS = 1024
 """Label maps without stated classes may hold 0, ..., MOST_LABELS - 1."""
 TEXTURE_SPACINGS = (2.0, 6.0)
 """Knots of the smooth noise that textures tissue, voxels."""
+TISSUES = (0.14, 0.58, 0.85)
+"""T1 intensities of fluid, grey matter and white matter,"""
+MR_CONTRASTS = ((0.14, 0.58, 0.85), (0.95, 0.55, 0.35), (0.12, 0.68, 0.52), (0.85, 0.75, 0.6))
+"""and what these have in T1, T2, FLAIR and proton density; what lies between goes in between."""
+DARK = 0.12
+"""T1 intensity up to which something, bone or air, is dark in all of them."""
+SPREAD = 0.08
+"""Of the tissues' intensities from scan to scan, greatest, either way."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class ContrastSettings:
             look alike. Empty: every label is its own class.
         typical: mean intensity in [0, 1] of every label id in a familiar contrast, T1 say; empty where unknown.
         typical_share: how often that contrast is used, slightly changed, in place of random groups.
+        mr_share: how often else one of :data:`MR_CONTRASTS` is, made of the typical one.
         jitter: standard deviation of a class's mean about its group's.
         texture: the greatest standard deviation of intensity within a label.
         background: how often label 0 gets a random dark level; else it is 0.
@@ -35,6 +44,7 @@ class ContrastSettings:
     classes: tuple[int, ...] = ()
     typical: tuple[float, ...] = ()
     typical_share: float = 0.0
+    mr_share: float = 0.0
     jitter: float = 0.03
     texture: float = 0.06
     background: float = 0.2
@@ -79,7 +89,7 @@ class LabelContrast:
 
     def __init__(self, settings: ContrastSettings | None = None) -> None:
         self.settings = settings or ContrastSettings()
-        if self.settings.typical_share and not self.settings.typical:
+        if (self.settings.typical_share or self.settings.mr_share) and not self.settings.typical:
             raise InputError("A typical contrast was asked for, but none is given; set 'typical' or a label scheme.")
         classes = self.settings.classes or range(self.settings.labels)
         self._classes = torch.tensor(list(classes), dtype=torch.int64)
@@ -102,12 +112,26 @@ class LabelContrast:
         share = settings.typical_share if typical_share is None else typical_share
         use_typical = draws.chance(share)[:, None]
         jitter = settings.jitter * draws.normal(count)[:, classes]
-        means = (torch.where(use_typical, typical, means[:, classes]) + jitter).clamp_(0.0, 1.0)
+        means = means[:, classes]
+        if settings.mr_share:
+            means = torch.where(draws.chance(settings.mr_share)[:, None], self._mr(draws), means)
+        means = (torch.where(use_typical, typical, means) + jitter).clamp_(0.0, 1.0)
         means[:, 0] = draws.uniform(0.0, 0.3) * draws.chance(settings.background)
         textures = settings.texture * draws.uniform(-1.0, 1.0, 2, most)
         fine, coarse = (textures[:, kind].gather(1, groups)[:, classes] for kind in range(2))
         fine[:, 0] = coarse[:, 0] = 0.0
         return Appearance(draws.put(means), draws.put(fine), draws.put(coarse))
+
+    def _mr(self, draws: Draws) -> Tensor:
+        """Mean intensities (B, labels) of one of the MR contrasts for each sample, on the CPU."""
+        kinds = torch.tensor(MR_CONTRASTS)[draws.whole(0, len(MR_CONTRASTS) - 1)]
+        levels = kinds + draws.uniform(-SPREAD, SPREAD, len(TISSUES))
+        fluid, grey, white = TISSUES
+        low = ((self._typical - fluid) / (grey - fluid)).clamp(0.0, 1.0)
+        high = ((self._typical - grey) / (white - grey)).clamp(0.0, 1.0)
+        steps = levels.diff(dim=1)
+        means = levels[:, :1] + steps[:, :1] * low + steps[:, 1:] * high
+        return torch.where(self._typical > DARK, means, self._typical)
 
     def paint(self, labels: Tensor, appearance: Appearance, draws: Draws) -> Tensor:
         """The label maps in this contrast; what the texture adds is drawn anew."""

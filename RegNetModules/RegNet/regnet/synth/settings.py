@@ -14,7 +14,7 @@ from .contrast import ContrastSettings
 from .schemes import Scheme, get_scheme
 from .views import ViewSettings
 
-SHARES = {"strip", "strip_one", "different_contrast", "remap", "invert", "typical_share", "background"}
+SHARES = {"strip", "strip_one", "different_contrast", "remap", "invert", "typical_share", "mr_share", "background"}
 SHARES |= {"thick_share", "crop_share", "crop", "lesion_share", "inverted", "any_curve", "plain", "dark"}
 """Entries that say how often or what part, from 0 to 1."""
 
