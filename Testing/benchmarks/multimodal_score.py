@@ -6,6 +6,8 @@ writes it: φ(x) = x + u(x) takes fixed to moving points.
 A warped case knows T, which takes a point of the moving image back to where it was in the fixed one. So the remaining
 error at x is |T(φ(x)) - x| in mm: nothing is inverted. It counts at every voxel of the foreground. A case with
 landmarks has the distance of φ(fixed landmark) to the moving landmark instead. ``before_mm`` is the mean with φ(x) = x.
+Where a method has left a ``synthetic.nii.gz``, the moving image in the fixed one's contrast, PSNR and SSIM compare the
+two over the foreground, intensities scaled as RegNet scales them.
 """
 
 from __future__ import annotations
@@ -32,7 +34,19 @@ def score(folder: Path, out: Path) -> dict[str, float]:
         result = targets(case["landmarks"], fixed, displacement)
     else:
         result = remaining(warps.read()[case["warp"]], fixed, displacement, inside)
-    return {**result, **regularity(displacement, fixed, inside)}
+    return {**result, **regularity(displacement, fixed, inside), **translation(folder, out, inside)}
+
+
+def translation(folder: Path, out: Path, inside: np.ndarray) -> dict[str, float]:
+    """How near the translated moving image is to the fixed one, if there is one."""
+    if not (out / "synthetic.nii.gz").is_file():
+        return {}
+    from regnet.image import Image
+    from regnet.image_quality import psnr, ssim
+
+    truth = Image.read(folder / "fixed.nii.gz").normalized().data[0].numpy()
+    made = Image.read(out / "synthetic.nii.gz").data[0].numpy()
+    return {"psnr": psnr(made, truth, mask=inside), "ssim": ssim(made, truth, mask=inside)}
 
 
 def remaining(warp: warps.Warp, fixed: sitk.Image, displacement: np.ndarray, inside: np.ndarray) -> dict[str, float]:

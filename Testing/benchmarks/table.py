@@ -152,8 +152,10 @@ def _table(results: list[dict], pairs: int, dataset: str | None, layout: Layout)
 
 
 def _cell(results: Iterable[dict], column: Column) -> str:
+    """Empty where no result has such a number."""
     part, key = column.where
-    return column.form.format(column.over([result[part][key] for result in results]))
+    values = [result[part][key] for result in results if key in result[part]]
+    return column.form.format(column.over(values)) if values else ""
 
 
 def _ratio(results: list[dict], good: dict[str, dict], key: str, reference: str) -> str:

@@ -218,13 +218,13 @@ def test_configuration_and_weights_make_the_same_model_again():
         plain = AVSM.from_config({**config, "extents": None})
         plain.load_state_dict(model.state_dict())
         assert not torch.equal(plain(moving, fixed)["warped"], model(moving, fixed)["warped"])
-    assert AVSM.from_config({"image_shape": [24, 33]}).config()["image_shape"] == (24, 33)
+    assert AVSM.from_config({"image_shape": [24, 33]}).config()["image_shape"] == [24, 33]
 
 
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        ({"image_size": (16, 16)}, "unknown entry 'image_size'"),
+        ({"image_size": (16, 16)}, "no setting 'image_size'"),
         ({"image_shape": (16, 16), "momentum_steps": 0}, "at least one momentum step"),
         ({"image_shape": (16, 16), "affine_compose": "left"}, "composed by"),
         ({"image_shape": (16,)}, "2 or 3 dimensions"),

@@ -277,7 +277,7 @@ def test_configurations_that_cannot_be_are_refused(options, sentence):
 
 
 def test_other_input_that_cannot_be_is_refused():
-    with pytest.raises(ModelError, match="no entry 'widht'"):
+    with pytest.raises(ModelError, match="no setting 'widht'"):
         DeformGANConfig.from_dict({"widht": 8})
     with pytest.raises(ModelError, match="no adversarial loss"):
         DeformGANWeights(adversarial="wgan")

@@ -13,6 +13,7 @@ from .common import main, threads
 
 def options(parser):
     parser.add_argument("--only-align", metavar="METHOD", help="stop after this alignment, for example affine")
+    parser.add_argument("--models", help="folder of other weights than those that ship")
     parser.add_argument("--arguments", default="", help="more arguments for 'regnet register', in one string")
 
 
@@ -27,6 +28,8 @@ def register(fixed, moving, out, given):
         transform.write(out / "transform.h5")
         return
     command = [sys.executable, "-m", "regnet.cli", "register", str(fixed), str(moving), "-o", str(out), "--no-report"]
+    if given.models:
+        os.environ["REGNET_MODELS"] = given.models
     # This process becomes the command line, so that what is measured is the command line and nothing else.
     os.execv(sys.executable, [*command, *given.arguments.split()])
 

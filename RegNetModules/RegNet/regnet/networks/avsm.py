@@ -7,7 +7,6 @@ velocity that moves the map on. Images are read once, from the original, by the 
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +25,13 @@ from .avsm_momentum import MomentumNet, half_shape
 from .blocks import same_pair
 from .line_search import LEAST, best_lengths
 from .maps import affine_map, invert_affine, warp_by_map
+from .settings import NetworkSettings
 from .smoothing import PAPER_SIGMAS
 from .vsvf import VSVF
 
 
 @dataclass(frozen=True)
-class AVSMConfig:
+class AVSMConfig(NetworkSettings):
     """All that says how an :class:`AVSM` is built; plain values, so that it can be stored beside the weights.
 
     ``image_shape`` is the grid it works on, 2 or 3 sizes; ``coarse_shape`` one on which to take as many momentum steps
@@ -39,6 +39,8 @@ class AVSMConfig:
     ``extents`` see :class:`~regnet.networks.vsvf.VSVF`;
     ``sigma_weights`` of the Gaussians, None for weights proportional to their widths, as published.
     """
+
+    network = "AVSM"
 
     image_shape: tuple[int, ...] = (80, 192, 192)
     coarse_shape: tuple[int, ...] | None = None
@@ -60,9 +62,7 @@ class AVSMConfig:
     smoother_pad: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("image_shape", "coarse_shape", "affine_shape", "sigmas", "sigma_weights", "extents"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else tuple(value))
+        super().__post_init__()
         if self.momentum_steps < 1 or self.time_steps < 1:
             raise ModelError(
                 f"AVSM takes at least one momentum step and one time step, not {self.momentum_steps} and "
@@ -72,14 +72,6 @@ class AVSMConfig:
     @property
     def dims(self) -> int:
         return len(self.image_shape)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> AVSMConfig:
-        known = [entry.name for entry in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise ModelError(f"AVSM's configuration has an unknown entry {name!r}; known are {', '.join(known)}.")
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -126,7 +118,7 @@ class AVSM(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Plain values for :meth:`from_config`."""
-        return dataclasses.asdict(self.settings)
+        return self.settings.plain()
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> AVSM:

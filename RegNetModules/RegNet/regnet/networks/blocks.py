@@ -78,3 +78,11 @@ def same_pair(moving: Tensor, fixed: Tensor, dims: int) -> None:
             f"The {dims}D network takes two images of one shape (batch, 1, ...), not {tuple(moving.shape)} and "
             f"{tuple(fixed.shape)}; resample the moving image to the fixed grid first."
         )
+
+
+def to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Border values repeated after the last voxels of (B, C, *shape), up to a multiple of every size."""
+    missing = [-n % multiple for n in image.shape[2:]]
+    if not any(missing):
+        return image
+    return functional.pad(image, [side for count in reversed(missing) for side in (0, count)], mode="replicate")

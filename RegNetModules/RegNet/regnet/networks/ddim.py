@@ -11,7 +11,6 @@ array order and pull: ``warped(x) = moving(T(x))``, read from the original movin
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from ..losses.lncc import LNCC
 from ..spatial import reduce, sample
 from .blocks import check_dims, convolution, keep_variance, same_pair
 from .maps import affine_map, compose_affine, identity_affine, identity_map, warp_by_map
+from .settings import NetworkSettings
 
 LEAST_SIDE = 16
 """Voxels that an image needs along each axis."""
@@ -32,7 +32,7 @@ RECONSTRUCTION_WEIGHT, CLOSENESS_WEIGHT = 0.1, 1e-3
 
 
 @dataclass(frozen=True)
-class DDIMConfig:
+class DDIMConfig(NetworkSettings):
     """What decides the network's shape.
 
     Attributes:
@@ -47,6 +47,8 @@ class DDIMConfig:
         residual_only: from the second stage on the fixed image's features are those of the residual alone.
     """
 
+    network = "DDIM"
+
     dims: int = 3
     depth: int = 3
     width: int = 16
@@ -58,10 +60,8 @@ class DDIMConfig:
     residual_only: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_dims(self.dims)
-        for name in ("scales", "image_shape"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else tuple(value))
         if min(self.depth, self.width, self.hidden) < 1:
             sizes = f"{self.depth}, {self.width} and {self.hidden}"
             raise ModelError(f"DDIM's depth, width and hidden are 1 or more, not {sizes}.")
@@ -75,14 +75,6 @@ class DDIMConfig:
             raise ModelError(
                 f"DDIM's image_shape has {self.dims} sizes of {LEAST_SIDE} voxels or more, not {list(shape)}."
             )
-
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> DDIMConfig:
-        known = sorted(entry.name for entry in dataclasses.fields(DDIMConfig))
-        for name in values:
-            if name not in known:
-                raise ModelError(f"DDIM has no setting {name!r}; there are {', '.join(known)}.")
-        return DDIMConfig(**values)
 
 
 @dataclass(frozen=True)
@@ -206,8 +198,7 @@ class DDIM(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Plain values from which :meth:`from_config` builds the same network."""
-        scales, shape = self.settings.scales, self.settings.image_shape
-        return dataclasses.asdict(self.settings) | {"scales": list(scales), "image_shape": shape and list(shape)}
+        return self.settings.plain()
 
     @staticmethod
     def from_config(values: dict[str, Any]) -> DDIM:

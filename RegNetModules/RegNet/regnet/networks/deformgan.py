@@ -30,12 +30,13 @@ from ..losses.roughness import roughness
 from ..spatial import warp
 from .blocks import check_dims
 from .deformgan_parts import Discriminator, RegistrationNet, Translator
+from .settings import NetworkSettings
 
 RESOLUTIONS = ("full", "half")
 
 
 @dataclass(frozen=True)
-class DeformGANConfig:
+class DeformGANConfig(NetworkSettings):
     """What decides the networks' shapes; plain values, so that it can be stored beside the weights.
 
     Attributes:
@@ -47,6 +48,8 @@ class DeformGANConfig:
         discriminator_width, conditional: see :class:`~regnet.networks.deformgan_parts.Discriminator`. Without the
             condition it cannot learn alignment in the place of realism while the images are far apart.
     """
+
+    network = "Deform-GAN"
 
     dims: int = 3
     image_shape: tuple[int, ...] | None = None
@@ -63,10 +66,8 @@ class DeformGANConfig:
     conditional: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_dims(self.dims)
-        for name in ("image_shape", "encoder", "decoder", "last"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else tuple(value))
         if self.image_shape is not None and len(self.image_shape) != self.dims:
             raise ModelError(f"Deform-GAN in {self.dims}D has an image shape of {list(self.image_shape)}.")
         if self.resolution not in RESOLUTIONS:
@@ -76,16 +77,10 @@ class DeformGANConfig:
                 f"Encoder and decoder need as many levels, not {len(self.encoder)} and {len(self.decoder)}."
             )
         sizes = (self.generator_width, self.generator_depth, self.discriminator_width, self.squarings)
-        if self.generator_stem < 0 or not self.encoder or not self.last or min(*self.encoder, *self.decoder, *self.last, *sizes) < 1:
+        if not self.encoder or not self.last or min(*self.encoder, *self.decoder, *self.last, *sizes) < 1:
             raise ModelError("Deform-GAN's channels, levels, widths, depth and squarings must be 1 or more each.")
-
-    @staticmethod
-    def from_dict(values: dict[str, Any] | None) -> DeformGANConfig:
-        known = [entry.name for entry in dataclasses.fields(DeformGANConfig)]
-        for name in values or {}:
-            if name not in known:
-                raise ModelError(f"Deform-GAN's configuration has no entry {name!r}; there are {', '.join(known)}.")
-        return DeformGANConfig(**(values or {}))
+        if self.generator_stem < 0:
+            raise ModelError(f"Deform-GAN's generator has a stem of 0 channels or more, not {self.generator_stem}.")
 
 
 @dataclass(frozen=True)
@@ -163,8 +158,7 @@ class DeformGAN(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Plain values from which :meth:`from_config` builds the same model."""
-        values = dataclasses.asdict(self.settings)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return self.settings.plain()
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> DeformGAN:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..spatial import along_axis, exponential, interpolation_matrix, resize_displacement
-from .blocks import check_dims, convolution, keep_variance, same_pair
+from .blocks import check_dims, convolution, keep_variance, same_pair, to_multiple
 
 SLOPE = 0.2
 """Of leaky rectifiers."""
@@ -148,7 +148,7 @@ class Translator(nn.Module):
                 f"The generator needs more than {self.multiple} voxels along at least one axis, not {list(shape)}; "
                 "take larger images or a smaller depth."
             )
-        x, kept = _to_multiple(image, self.multiple), []
+        x, kept = to_multiple(image, self.multiple), []
         if self.stem is not None:
             x = _leaky(self.stem(x))
         for level, layer in enumerate(self.down):
@@ -234,11 +234,3 @@ def _doubled(displacement: Tensor, shape: Sequence[int]) -> Tensor:
         matrix = interpolation_matrix(old, 2 * old - 1, displacement.dtype, displacement.device)
         displacement = along_axis(displacement, torch.cat([matrix, matrix[-1:]])[:n], axis)
     return displacement
-
-
-def _to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Border values repeated after the last voxels, up to a multiple of every size."""
-    missing = [-n % multiple for n in image.shape[2:]]
-    if not any(missing):
-        return image
-    return functional.pad(image, [side for count in reversed(missing) for side in (0, count)], mode="replicate")

@@ -8,7 +8,6 @@ voxel. Two images are compared by the scalar product of these vectors.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .blocks import check_dims
+from .blocks import check_dims, to_multiple
 from .blocks import convolution as any_convolution
 from .matcher import Matcher
 from .neighbourhood import mixed_relations, padded, pairs, relations
+from .settings import NetworkSettings
 
 STRIDE = 8
 REACH = 56
@@ -33,7 +33,7 @@ SQUEEZES = ("shared", "per_relation", "flatten")
 
 
 @dataclass(frozen=True)
-class MASRConfig:
+class MASRConfig(NetworkSettings):
     """What decides a network's shape.
 
     Attributes:
@@ -46,6 +46,8 @@ class MASRConfig:
         matcher_width: channels of the network that registers two descriptors, 0 for none.
     """
 
+    network = "The descriptor network"
+
     dims: int = 3
     features: int = 4
     radii: tuple[int, ...] = (1, 2)
@@ -54,6 +56,7 @@ class MASRConfig:
     matcher_width: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_dims(self.dims)
         if self.squeeze not in SQUEEZES:
             raise ModelError(f"There is no squeeze {self.squeeze!r}; choose from {', '.join(SQUEEZES)}.")
@@ -62,16 +65,6 @@ class MASRConfig:
                 f"A descriptor needs at least one feature, one channel and radii from 1 up, not {self.features}, "
                 f"{self.width} and {list(self.radii)}."
             )
-
-    @staticmethod
-    def from_dict(values: dict[str, Any] | None) -> MASRConfig:
-        known = {entry.name for entry in dataclasses.fields(MASRConfig)}
-        for name in values or {}:
-            if name not in known:
-                raise ModelError(
-                    f"The descriptor network has no setting {name!r}; there are {', '.join(sorted(known))}."
-                )
-        return MASRConfig(**{**(values or {}), "radii": tuple((values or {}).get("radii", (1, 2)))})
 
     @property
     def channels(self) -> int:
@@ -140,7 +133,7 @@ class Extractor(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         shape = tuple(image.shape[2:])
-        x = _to_multiple(image, STRIDE)
+        x = to_multiple(image, STRIDE)
         kept = []
         for level, layer in enumerate(self.down):
             x = functional.leaky_relu(layer(x), 0.2)
@@ -152,14 +145,6 @@ class Extractor(nn.Module):
             x = functional.leaky_relu(layer(torch.cat([doubled(x), kept.pop()], dim=1)), 0.2)
         x = self.last(x)
         return x[(slice(None), slice(None), *(slice(n) for n in shape))]
-
-
-def _to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Border values repeated after the last voxels, up to a multiple of every size."""
-    missing = [-n % multiple for n in image.shape[2:]]
-    if not any(missing):
-        return image
-    return functional.pad(image, [side for count in reversed(missing) for side in (0, count)], mode="replicate")
 
 
 class Squeeze(nn.Module):
@@ -269,7 +254,7 @@ class DSIR(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Plain values from which :meth:`from_config` builds the same network."""
-        return {**dataclasses.asdict(self.settings), "radii": list(self.settings.radii)}
+        return self.settings.plain()
 
     @staticmethod
     def from_config(values: dict[str, Any]) -> DSIR:
