@@ -1,6 +1,6 @@
 # Everything sets itself up in .venv; the stamps in there make a second run quick.
 #   make demo          register the demo pair and write demo-output/
-#   make test          the whole fast test suite, core and Slicer side
+#   make test          the whole fast test suite, core and Slicer side, in parallel; PYTEST_ARGS=-n0 for one process
 #   make lint          ruff
 #   make screenshots   the pictures of the README, from the real panels
 #   make bench         RegNet beside other registration tools on the same pairs; DATA names the folder of images
@@ -13,7 +13,10 @@ PYTHON = python3
 VENV = .venv
 RUN = $(VENV)/bin/python
 INSTALL = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# A process per core, up to four of up to 2 GB each. They keep the cores busy without threads that wait for each other.
+PYTEST_PARALLEL = -n logical --maxprocesses 4 --dist worksteal
 PYTEST_ARGS =
+ONE_THREAD = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1
 BENCH_VENV = .bench/venv
 BENCH_ARGS =
 DATA = $(REGNET_DATA)
@@ -34,7 +37,7 @@ demo: $(RUNTIME_STAMP)
 	$(RUN) -m regnet.cli demo --output demo-output
 
 test: $(TEST_STAMP) system-libraries
-	OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -q $(PYTEST_ARGS)
+	$(ONE_THREAD) $(RUN) -m pytest -q $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
 # Off-screen rendering needs these. Only root on a Debian-like system can install them; elsewhere the tests say so.
 system-libraries:

@@ -61,3 +61,9 @@ class Given(nn.Module):
 
 def layers(modules):
     return [(one.in_channels, one.out_channels, one.kernel_size, one.stride[0]) for one in modules]
+
+
+def shipped(model: DeformGAN) -> dict[str, torch.Tensor]:
+    """The weights as they are exported: nobody needs the discriminator to register."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    return {name: tensor for name, tensor in state.items() if not name.startswith("discriminator.")}

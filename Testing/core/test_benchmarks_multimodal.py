@@ -50,8 +50,12 @@ def still() -> object:
 def undone(warp, points: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """T⁻¹ by fixed-point iteration; the displacements contract."""
     found = points
+    target = warp.turned_back(points, centre)
     for _ in range(60):
-        found = found - warp.turned_back(warp(found, centre), centre) + warp.turned_back(points, centre)
+        step = target - warp.turned_back(warp(found, centre), centre)
+        found = found + step
+        if np.abs(step).max() < 1e-9:
+            break
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import numpy as np
@@ -30,6 +31,7 @@ align_module = sys.modules[align.__module__]
 SMALL = {"width": 4, "hidden": 8, "image_shape": (18, 24, 20)}
 
 
+@functools.cache
 def known_pair(seed: int, degrees: float, shift: float):
     truth = random_affine(seed, degrees=degrees, shift=shift)
     return blob_image(FIXED_GRID, 3, moved_by=truth), blob_image(MOVING_GRID, 3), truth

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,7 @@ def pair_of(fixed, moving, fixed_mask=None, moving_mask=None, memory_mb=PLENTY):
     return make_pair(fixed, moving, identity, fixed_mask, moving_mask, memory_mb, torch.device("cpu"))
 
 
+@functools.cache
 def known_pair(seed=2, millimetres=4.0):
     """A fixed image that is the moving one read through a known smooth field, and that field."""
     truth = smooth_field(GRID, millimetres, seed, sigma=6.0)

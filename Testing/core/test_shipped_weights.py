@@ -64,8 +64,13 @@ def predicted(fixed: Image, moving: Image, alignment: Affine, final: bool = True
     return pair, resize_displacement(found, pair.shape)
 
 
-def test_a_prediction_brings_a_real_pair_together_without_folds(demo):
-    pair, displacement = predicted(*demo)
+@pytest.fixture(scope="module")
+def whole(demo):
+    return predicted(*demo)
+
+
+def test_a_prediction_brings_a_real_pair_together_without_folds(demo, whole):
+    pair, displacement = whole
     similarity = LocalCorrelation(pair.fixed, 2)
     before, after = similarity.value(pair.moving), similarity.value(warp(pair.moving, displacement))
     _, coarse = predicted(*demo, final=False)
@@ -74,9 +79,9 @@ def test_a_prediction_brings_a_real_pair_together_without_folds(demo):
     assert float(jacobian_determinant(displacement).min()) > 0
 
 
-def test_it_does_not_matter_which_way_round_the_file_is_stored(demo):
+def test_it_does_not_matter_which_way_round_the_file_is_stored(demo, whole):
     fixed, moving, alignment = demo
-    pair, displacement = predicted(fixed, moving, alignment)
+    pair, displacement = whole
     # The same head with its axes exchanged and one mirrored, in the same place of the world.
     turned = fixed.data.permute(0, 3, 1, 2).flip(1)
     exchange = np.zeros((4, 4))  # index (x, y, z) of the turned array to the one of the file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers import threads
 from regnet import spatial
 from scipy import ndimage
 
@@ -43,6 +44,27 @@ def test_sampling_has_the_same_value_and_a_true_gradient_when_differentiated(sha
     change = (spatial.sample(image, shifted, padding="border") - differentiable.detach())[(0, 0, *inner)] / 1e-6
     assert (gradient[(0, 0, *inner)] - change).abs().max() < 1e-4
     assert change.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_threads_share_the_sampling_of_a_large_lattice(mode, monkeypatch):
+    """What two threads find is what one finds, and each really gets parts of the lattice."""
+    image = torch.cat([random_image((14, 19, 23), seed) for seed in (0, 5)], dim=1)
+    shape = (24, 31, 37)
+    where = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(2)) * 24 - 2
+    found, batches = [], []
+    sampler = torch.nn.functional.grid_sample
+
+    def watched(given, lattice, *arguments, **options):
+        batches.append(len(lattice))
+        return sampler(given, lattice, *arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "grid_sample", watched)
+    for count in (1, 2):
+        with threads(count):
+            found.append(spatial.sample(image, where, mode, "border"))
+    assert torch.equal(*found) and found[0].shape == (1, 2, *shape)
+    assert batches[0] == 1 and batches[1] > 1
 
 
 @pytest.mark.parametrize("shape", SHAPES)

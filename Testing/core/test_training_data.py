@@ -201,11 +201,10 @@ def test_a_plane_of_a_volume_is_one_slice_of_all_it_holds():
     assert axes == {0, 1, 2}
 
 
-def test_planes_are_drawn_from_volumes(folder):
-    subjects = prepare(read_manifest(folder / "data.csv"), SETTINGS, folder, folder / "cache-planes")
+def test_planes_are_drawn_from_volumes(prepared):
     sources = [{"maker": "OneImage", "schemes": ["blobs"]}, {"maker": "OneAnatomy", "schemes": ["alone"]}]
     stages = [{"name": "planes", "steps": 4, "batch": 2, "sources": sources, "options": {"part": "affine"}}]
-    draws = Draws(small_config(shape=[20, 28], stages=stages), subjects)
+    draws = Draws(small_config(shape=[20, 28], stages=stages), prepared)
     for number in range(4):
         source, samples = draws.samples(0, number, range(2))
         pair = draws.stages[0][source].make(samples, torch.device("cpu"))
@@ -213,4 +212,4 @@ def test_planes_are_drawn_from_volumes(folder):
         assert float(pair["fixed"].flatten(1).std(dim=1).min()) > 0.02
     two = [{**stages[0], "sources": [{"maker": "TwoAnatomies", "schemes": ["alone"]}]}]
     with pytest.raises(InputError, match="would need one slice of two subjects"):
-        Draws(small_config(shape=[20, 28], stages=two), subjects).samples(0, 0, range(1))
+        Draws(small_config(shape=[20, 28], stages=two), prepared).samples(0, 0, range(1))

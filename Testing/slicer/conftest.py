@@ -22,7 +22,14 @@ import host  # noqa: E402
 
 _problem = ""
 _application = None
-if not host.is_real_slicer():
+
+
+def pytest_configure(config):
+    """Start the host, except in the process that only deals the tests out to others (pytest-xdist)."""
+    global _application, _problem
+    deals_out = getattr(config.option, "dist", "no") != "no" and not hasattr(config, "workerinput")
+    if deals_out or host.is_real_slicer():
+        return
     try:
         _application = host.install()
     except Exception as error:

@@ -1,4 +1,5 @@
-"""Structural descriptors by name: MASR-Net's learned one (``dsir``), and MIND-SSC (``mind``), which needs no weights.
+"""Structural descriptors by name: MASR-Net's learned one (``dsir``); MIND-SSC (``mind``) and the local gradients of
+Deform-GAN (``edges``), which need no weights.
 
 A descriptor takes an image (1, 1, *shape) in [0, 1] to unit vectors (1, C, *shape) that look alike in every modality.
 """
@@ -22,6 +23,12 @@ def mind() -> Descriptor:
     from .networks.mind import mind_ssc
 
     return lambda image: unit(mind_ssc(image))
+
+
+def edges() -> Descriptor:
+    from .networks.edges import edge_descriptor
+
+    return edge_descriptor
 
 
 def dsir(state: dict[str, Tensor], config: dict[str, Any], device: torch.device | str = "cpu") -> Descriptor:
@@ -49,8 +56,8 @@ def installed(kind: str, dims: int, events: Events, device: torch.device | str =
     MIND-SSC, with a warning."""
     from .zoo import find_weights, load_state
 
-    if kind == "mind":
-        return mind()
+    if kind != "dsir":
+        return {"mind": mind, "edges": edges}[kind]()
     record = find_weights("masr")
     if record is None or record.config.get("dims", 3) != dims:
         events.warn(f"There is no trained descriptor for {dims}D images here; MIND-SSC is used instead.")

@@ -27,7 +27,7 @@ for name in ("align_search", "models.ddim_run"):
 def options(parser):
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--align", help="an alignment of RegNet, for example affine")
-    way.add_argument("--model", help="a linear model, from the centres of mass")
+    way.add_argument("--model", help="a linear model, with its defaults")
     way.add_argument("--avsm-network", action="store_true", help="AVSM's affine network, from the centres of mass")
     parser.add_argument("--refine", default="auto", help="of the model: auto or off")
     parser.add_argument("--needs", metavar="MODEL/VARIANT", help="trained weights that have to be there")
@@ -40,7 +40,7 @@ def find(fixed, moving, out, given):
     images = Image.read(fixed), Image.read(moving)
     clock = Clock()
     if given.model:
-        how = {"align": "moments", "refine": given.refine, "device": "cpu", "events": until_export(clock)}
+        how = {"refine": given.refine, "device": "cpu", "events": until_export(clock)}
         return register(*images, given.model, **how).transform.matrix, clock
     transform = align(*images, given.align) if given.align else avsm_affine(*images)
     clock.stop()

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 info = ModelInfo(
     name="deformgan",
     title="Deform-GAN",
-    summary="Registration of brain scans of two contrasts, T1 to T2 or FLAIR: a network deforms one scan while another "
-    "translates it to T1, so that the two can be compared. The translated scan can be had, too.",
+    summary="Registration of brain scans of two contrasts, T1 to T2 or FLAIR, in one pass, which the pair itself then "
+    "refines. It was trained against a translator to T1; the translated scan can be had, too.",
     paper="Deform-GAN: An Unsupervised Learning Model for Deformable Registration, 2020, arXiv 2002.11430",
     citation="X. Zhang, W. Jian, Y. Chen, S. Yang. Deform-GAN: An Unsupervised Learning Model for Deformable "
     "Registration. arXiv 2002.11430, 2020.",
@@ -28,18 +28,18 @@ info = ModelInfo(
     fuses=False,
     translates=True,
     variants=("to-t1",),
-    without_weights="without them, by MIND-SSC, and translates nothing",
+    without_weights="without them, by its refinement alone, and translates nothing",
 )
 
 
 @dataclass(frozen=True)
 class Parameters(ParametersBase):
     refine_with: str = parameter(
-        "translated",
+        "dsir",
         "Refine with",
-        "What the refinement compares: the scans translated to one contrast, or a structural descriptor of them, "
-        "learned (dsir, slower) or not (mind), which know more than brains.",
-        choices=("translated", "dsir", "mind"),
+        "What the refinement compares: a structural descriptor, learned (dsir, best) or not (mind, quicker), or the "
+        "edges that the registration network looks at (edges, quickest).",
+        choices=("dsir", "mind", "edges"),
     )
     regularization: float = stiffness()
     translation: bool = parameter(
@@ -50,7 +50,7 @@ class Parameters(ParametersBase):
     weights: str = parameter(
         "to-t1",
         "Trained weights",
-        "Which trained networks register and translate. With none the deformation is optimised by mind alone.",
+        "Which trained networks register and translate. With none the refinement does all of it.",
         choices=(*info.variants, "none"),
         advanced=True,
     )
@@ -87,9 +87,9 @@ def predict(
     """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners; without weights none."""
     if state is None:
         return pair.fixed.new_zeros(1, len(pair.shape), *pair.level(8.0).shape)
-    from .deformgan_run import networks_of
+    from .deformgan_run import Networks
 
-    return networks_of(state, config, pair.fixed.device).displacement(pair, events)
+    return Networks(state, config, pair.fixed.device).displacement(pair, events)
 
 
 def refine(
@@ -101,15 +101,10 @@ def refine(
     events: Events,
     how: str | int,
 ) -> Tensor:
-    """The prediction improved on this very pair, by local correlation of the translated images or by a descriptor."""
-    kind = parameters.refine_with if state is not None else "mind"
-    if kind != "translated":
-        from .masr_run import refine_with
+    """The prediction improved on this very pair, by a descriptor of structure."""
+    from .masr_run import refine_with
 
-        return refine_with(kind, pair, displacement, events, how, parameters.regularization)
-    from .deformgan_run import improve
-
-    return improve(pair, displacement, parameters, state, config, events, how)
+    return refine_with(parameters.refine_with, pair, displacement, events, how, parameters.regularization)
 
 
 def synthetic(

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..errors import ModelError
 from ..losses.adversarial import ImagePool
 from ..networks.deformgan import (
     Deformed,
@@ -26,6 +27,7 @@ from ..networks.deformgan import (
 from ..training.config import Strict
 from ..training.recipe import AdversarialRecipe, Pair
 from ..training.schedule import Place
+from ..zoo import find_weights, load_state
 
 PLAYERS = ("discriminator", "generator", "registration")
 BETAS = (0.5, 0.999)
@@ -67,7 +69,10 @@ class Recipe(AdversarialRecipe):
 
     def build(self) -> DeformGAN:
         fixed = {"dims": len(self.config.shape), "image_shape": self.config.shape}
-        return DeformGAN(DeformGANConfig.from_dict({**fixed, **self.config.network}))
+        network = DeformGAN(DeformGANConfig.from_dict({**fixed, **self.config.network}))
+        if network.settings.matching and network.settings.descriptor == "dsir":
+            begin_as_masr(network)
+        return network
 
     def playing(self, options: Options) -> tuple[str, ...]:
         return options.players
@@ -107,3 +112,21 @@ class Recipe(AdversarialRecipe):
         return {name: tensor for name, tensor in state.items() if not name.startswith("discriminator.")}, (
             network.config()
         )
+
+
+def begin_as_masr(network: DeformGAN) -> None:
+    """Give a registration network that compares MASR-Net's descriptors the installed weights of it, and its matcher
+    that of MASR-Net where they are of one size.
+
+    Raises:
+        ModelError: they are not installed, or of another dimension.
+    """
+    record = find_weights("masr")
+    if record is None or record.config.get("dims", 3) != network.dims:
+        raise ModelError(f"Deform-GAN with dsir needs MASR-Net's weights for {network.dims}D images; install them.")
+    state, net = load_state(record), network.registration
+    own = {name: tensor.float() for name, tensor in state.items() if not name.startswith("matcher.")}
+    net.descriptor.load_state_dict(own)
+    if record.config.get("matcher_width") == network.settings.matching:
+        matcher = {name.removeprefix("matcher."): t.float() for name, t in state.items() if name.startswith("matcher.")}
+        net.matcher.load_state_dict(matcher)

@@ -29,10 +29,12 @@ from ..losses.local_gradient import LocalGradient
 from ..losses.roughness import roughness
 from ..spatial import warp
 from .blocks import check_dims
-from .deformgan_parts import Discriminator, RegistrationNet, Translator
+from .deformgan_parts import Discriminator, MatchingNet, RegistrationNet, Translator
 from .settings import NetworkSettings
 
 RESOLUTIONS = ("full", "half")
+DESCRIPTORS = ("edges", "mind", "dsir")
+DISTANCES = ("lncc", "mind")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class DeformGANConfig(NetworkSettings):
     Attributes:
         dims: 2 or 3.
         image_shape: the grid it was trained on, None if not told; the networks take others.
-        encoder, decoder, last, resolution, diffeomorphic, squarings: see
+        matching, descriptor: of T as a :class:`~regnet.networks.deformgan_parts.MatchingNet`; with 0 it is a U-Net:
+        encoder, decoder, last, resolution, diffeomorphic, squarings: of T as a
             :class:`~regnet.networks.deformgan_parts.RegistrationNet`.
         generator_width, generator_depth, generator_stem: see :class:`~regnet.networks.deformgan_parts.Translator`.
         discriminator_width, conditional: see :class:`~regnet.networks.deformgan_parts.Discriminator`. Without the
@@ -53,6 +56,8 @@ class DeformGANConfig(NetworkSettings):
 
     dims: int = 3
     image_shape: tuple[int, ...] | None = None
+    matching: int = 0
+    descriptor: Literal["edges", "mind", "dsir"] = "edges"
     encoder: tuple[int, ...] = (16, 32, 32, 32)
     decoder: tuple[int, ...] = (32, 32, 32, 32)
     last: tuple[int, ...] = (32, 16, 16)
@@ -79,8 +84,10 @@ class DeformGANConfig(NetworkSettings):
         sizes = (self.generator_width, self.generator_depth, self.discriminator_width, self.squarings)
         if not self.encoder or not self.last or min(*self.encoder, *self.decoder, *self.last, *sizes) < 1:
             raise ModelError("Deform-GAN's channels, levels, widths, depth and squarings must be 1 or more each.")
-        if self.generator_stem < 0:
-            raise ModelError(f"Deform-GAN's generator has a stem of 0 channels or more, not {self.generator_stem}.")
+        if self.descriptor not in DESCRIPTORS:
+            raise ModelError(f"There is no descriptor {self.descriptor!r}; choose from {', '.join(DESCRIPTORS)}.")
+        if min(self.generator_stem, self.matching) < 0:
+            raise ModelError("Deform-GAN's generator_stem and matching are 0 channels or more.")
 
 
 @dataclass(frozen=True)
@@ -105,13 +112,15 @@ class DeformGANWeights:
     lambda_: float = 100.0
     similarity: float = 1.0
     direct: float = 0.0
-    direct_with: Literal["lncc", "mind"] = "lncc"
     cgan: float = 1.0
     lncc_window: int = 9
     gradient_windows: tuple[int, ...] = (7,)
     adversarial: Literal["bce", "lsgan"] = "bce"
+    direct_with: Literal["lncc", "mind"] = "lncc"
 
     def __post_init__(self) -> None:
+        if self.direct_with not in DISTANCES:
+            raise ModelError(f"Deform-GAN has no distance {self.direct_with!r}; choose from {', '.join(DISTANCES)}.")
         GANLoss(self.adversarial)
         LocalGradient(self.gradient_windows)
         for name in ("alpha", "beta", "mu", "lambda_", "similarity", "direct", "cgan"):
@@ -142,15 +151,7 @@ class DeformGAN(nn.Module):
         super().__init__()
         self.settings = config = config or DeformGANConfig()
         self.dims = config.dims
-        self.registration = RegistrationNet(
-            config.dims,
-            config.encoder,
-            config.decoder,
-            config.last,
-            config.resolution,
-            config.diffeomorphic,
-            config.squarings,
-        )
+        self.registration = _registration(config)
         self.generator = Translator(
             config.dims, config.generator_width, config.generator_depth, config.generator_stem
         )
@@ -177,6 +178,13 @@ class DeformGAN(nn.Module):
         """Register, warp and translate images (B, 1, *shape) in [0, 1]."""
         deformed = self.deform(fixed, moving)
         return dataclasses.replace(deformed, translated=self.generator(deformed.warped))
+
+
+def _registration(config: DeformGANConfig) -> nn.Module:
+    if config.matching:
+        return MatchingNet(config.dims, config.matching, config.descriptor)
+    shape = (config.encoder, config.decoder, config.last, config.resolution)
+    return RegistrationNet(config.dims, *shape, config.diffeomorphic, config.squarings)
 
 
 @contextmanager

@@ -14,8 +14,13 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..matching import reduced, unit
 from ..spatial import along_axis, exponential, interpolation_matrix, resize_displacement
 from .blocks import check_dims, convolution, keep_variance, same_pair, to_multiple
+from .edges import edge_descriptor
+from .masr import DSIR, MASRConfig
+from .matcher import Matcher
+from .mind import mind_ssc
 
 SLOPE = 0.2
 """Of leaky rectifiers."""
@@ -107,6 +112,39 @@ class RegistrationNet(nn.Module):
             half = resize_displacement(flow, [(n + 1) // 2 for n in shape])
             flow = resize_displacement(exponential(half, self.squarings), shape)
         return flow
+
+
+class MatchingNet(nn.Module):
+    """T by comparing: structure that looks alike in both contrasts, at every shift of a small window, coarse to fine
+    (:class:`~regnet.networks.matcher.Matcher`), on every second voxel.
+
+    Displacement (B, d, *shape) in voxels, pull, without folds, from images (B, 1, *shape) in [0, 1]. What the U-Net has
+    to learn from many thousands of pairs, that contrasts differ and that displacements are shifts, is built in.
+
+    Args:
+        width: channels of the matcher.
+        descriptor: what is compared: the paper's local gradients (``edges``), MIND-SSC (``mind``), or the learned
+            descriptor of MASR-Net (``dsir``), which then belongs to the weights and is not trained here.
+    """
+
+    def __init__(self, dims: int = 3, width: int = 24, descriptor: str = "edges") -> None:
+        super().__init__()
+        self.dims = check_dims(dims)
+        self.matcher = Matcher(dims, width)
+        self.descriptor = DSIR(MASRConfig(dims=dims)) if descriptor == "dsir" else None
+        if self.descriptor is not None:
+            self.descriptor.requires_grad_(False)
+        self._plain = {"edges": edge_descriptor, "mind": lambda image: unit(mind_ssc(image))}.get(descriptor)
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        same_pair(moving, fixed, self.dims)
+        shape = tuple(fixed.shape[2:])
+        half = [(n + 1) // 2 for n in shape]
+        with torch.no_grad():
+            seen = (self._plain or self.descriptor)(torch.cat([fixed, moving]))
+        target, source = reduced(seen, half).chunk(2)
+        found = [self.matcher(a, b) for a, b in zip(target.split(1), source.split(1), strict=True)]
+        return resize_displacement(torch.cat(found), shape)
 
 
 class Translator(nn.Module):
