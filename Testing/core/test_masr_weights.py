@@ -15,12 +15,12 @@ from regnet.retrieval import hit_rate, random_places
 from regnet.synth.draws import Draws
 from regnet.synth.nonlinear import IntensityTransform
 
-SPACING = 2.0
+SPACING = 2.4
 
 
 @pytest.fixture(scope="module")
 def scans() -> dict[str, Image]:
-    """T1 and T2 of one patient in one space, at 2 mm."""
+    """T1 and T2 of one patient in one space, at 2.4 mm."""
     held = {}
     for name in ("T1", "T2"):
         image = Image.read(find_demo_data() / f"patient_{name}.nii.gz").normalized()

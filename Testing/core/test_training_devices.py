@@ -38,7 +38,7 @@ def test_two_processes_are_one(tmp_path):
         train(read_config(joined), Where(tmp_path, tmp_path / "one"), Devices("cpu", "1"), quiet=True)
     finally:
         torch.set_num_threads(threads)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
     one, two = gradients(tmp_path / "one"), gradients(tmp_path / "two")
     assert [gradient.shape for gradient in one] == [gradient.shape for gradient in two]

@@ -27,7 +27,7 @@ def test_goes_on_after_a_kill_as_if_unbroken(tmp_path):
     config = write_config(tmp_path, average=0.5)
     unbroken, run = tmp_path / "unbroken", tmp_path / "run"
     process = start("--config", config, "--out", run, "--accelerator", "cpu", "--quiet")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not (run / LAST).exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()  # SIGKILL: nothing can be tidied up
