@@ -13,7 +13,7 @@ from regnet.errors import Cancelled, ModelError
 from regnet.events import Events
 from regnet.image import Grid
 from regnet.models.deformgan import dimension_of
-from regnet.models.deformgan_run import SPACING, Networks
+from regnet.models.deformgan_run import SPACING, Networks, synthetic
 from regnet.networks.deformgan import DeformGAN
 from regnet.orientation import Orientation
 from regnet.pair import FOREGROUND, Pair
@@ -157,6 +157,25 @@ def test_another_way_of_storing_an_image_turns_its_translation_with_it():
     plain = held.translation(pair.moving, Orientation.of(pair.grid), Events())
     found = held.translation(other.moving, Orientation.of(other.grid), Events())
     torch.testing.assert_close(found, turned_volume(plain, order, flips), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("grid", [GRID, FLAT])
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.7])
+def test_what_is_translated_is_the_moving_image_where_the_displacement_reads_it(grid, factor, monkeypatch):
+    """Whatever the displacement's grid; here it is of three voxels along one axis and two back along another."""
+    monkeypatch.setattr(Networks, "translation", lambda self, image, *rest: image)
+    pair, model = pair_on(grid), made(grid.ndim)
+    level = pair.level(SPACING / pair.spacing_of_finest)
+    shape = [round(factor * (n - 1)) + 1 for n in level.shape]
+    shift = torch.zeros(1, grid.ndim, *shape)
+    for axis, voxels in ((0, 3.0), (grid.ndim - 1, -2.0)):
+        shift[:, axis] = voxels * (shape[axis] - 1) / (level.shape[axis] - 1)
+    found = synthetic(pair, shift, shipped(model), model.config(), Events())
+    expected = level.moving.roll((-3, 2), (2, grid.ndim + 1))
+    inner = (..., *(slice(3, -3) for _ in level.shape))
+    assert found.shape == level.moving.shape
+    torch.testing.assert_close(found[inner], expected[inner], rtol=0, atol=1e-3)
+    assert float((found - level.moving)[inner].abs().mean()) > 0.02
 
 
 # Refusals and cancelling
