@@ -19,7 +19,7 @@ from .losses.nmi import normalized_mutual_information
 from .quasi_newton import minimise
 
 LEVEL_POINTS = (5000, 15000, 30000, 100_000)
-EVALUATIONS = (20, 25, 15, 15)
+EVALUATIONS = (60, 25, 15, 15)
 """Of the similarity when optimising at each level."""
 LEAST_OVERLAP = 0.2
 FOREGROUND, BACKGROUND_SHARE = 0.02, 0.2

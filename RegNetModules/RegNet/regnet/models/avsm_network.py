@@ -38,9 +38,8 @@ class Prediction:
             raise ModelError(f"These AVSM weights are for {network.dims}D images, not for {len(pair.shape)}D ones.")
         try:
             network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"These AVSM weights do not fit their configuration: {reason}.") from None
+        except RuntimeError:
+            raise ModelError("These AVSM weights do not fit their configuration; install them again.") from None
         # Convolutions of few channels are much faster with the channels side by side.
         layout = torch.channels_last if network.dims == 2 else torch.channels_last_3d
         self.network = network.to(pair.fixed.device, memory_format=layout).eval()

@@ -31,9 +31,8 @@ class Cascade:
         network = DDIM.from_config(config)
         try:
             network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"These DDIM weights do not fit their configuration: {reason}.") from None
+        except RuntimeError:
+            raise ModelError("These DDIM weights do not fit their configuration; install them again.") from None
         layout = torch.channels_last if network.dims == 2 else torch.channels_last_3d
         self.network = network.to(device, memory_format=layout).eval()
 
