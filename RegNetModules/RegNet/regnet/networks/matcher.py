@@ -43,6 +43,8 @@ class Matcher(nn.Module):
         self.second = convolution(dims, width, width)
         self.third = convolution(dims, width, width)
         self.last = convolution(dims, width, dims)
+        # Layers are where a cancel takes effect, and comparing at all shifts takes longer than any of them.
+        self.pause = nn.Identity()
         # At first the update is that of the likeliest shifts alone.
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -68,14 +70,15 @@ class Matcher(nn.Module):
     def _update(self, target: Tensor, source: Tensor, displacement: Tensor) -> Tensor:
         """The displacement of one step."""
         with torch.no_grad():
-            likeness = 1.0 - costs_of_shifts(target, moved(source, displacement), RADIUS)[None]
+            warped = self.pause(moved(source, displacement))
+            likeness = self.pause(1.0 - costs_of_shifts(target, warped, RADIUS)[None])
             every = shifts(self.dims, RADIUS, likeness)
         shares = torch.softmax(likeness.flatten(2)[0] * self.sharpness.exp(), dim=0)
         likeliest = (every @ shares).view_as(displacement)
         x = functional.leaky_relu(self.first(torch.cat([likeness, likeliest], dim=1)), 0.2)
         x = functional.leaky_relu(self.second(x), 0.2)
         x = functional.leaky_relu(self.third(x), 0.2)
-        velocity = spatial.gaussian(self.last(x) + self.gain.exp() * likeliest, SIGMA)
+        velocity = self.pause(spatial.gaussian(self.last(x) + self.gain.exp() * likeliest, SIGMA))
         return spatial.exponential(velocity, SQUARINGS)
 
 
