@@ -87,7 +87,8 @@ def test_without_weights_of_its_dimension_it_warns_and_translates_nothing(panel,
     panel.ui.refinementComboBox.currentText = "Number of steps"
     panel.ui.refineStepsSpinBox.value = 10
     report = report_of(press_apply(panel))
-    (warning,) = report["warnings"]
+    warning, of_the_descriptor = report["warnings"]
+    assert "MIND-SSC is used instead" in of_the_descriptor
     assert "not for 2D images" in warning and "translates nothing" in warning and report["weights"] is None
     assert warning in panel.ui.statusLabel.text
     assert panel.parameters.syntheticVolume is None and scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2

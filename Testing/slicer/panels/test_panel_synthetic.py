@@ -263,9 +263,11 @@ def test_its_parameters_are_remembered(panel):
     fields["weights"].currentText = "None"
     kept = {"refine_with": "mind", "regularization": 2.5, "translation": True, "weights": "none"}
     assert json.loads(panel.parameters.modelParameters)["deformgan"] == kept == panel.form.values()
-    panel.parameters.modelParameters = json.dumps({"deformgan": {**kept, "refine_with": "dsir", "translation": False}})
-    assert fields["refine_with"].currentText == "Learned descriptor (DSIR)" and not fields["translation"].checked
+    panel.parameters.modelParameters = json.dumps({"deformgan": {**kept, "refine_with": "edges", "translation": False}})
+    assert fields["refine_with"].currentText == "Edges (no trained weights, quickest)"
+    assert not fields["translation"].checked
     panel.ui.restoreDefaultsButton.click()
-    defaults = {"refine_with": "translated", "regularization": 1.0, "translation": False, "weights": "to-t1"}
+    defaults = {"refine_with": "dsir", "regularization": 1.0, "translation": False, "weights": "to-t1"}
     assert panel.form.values() == defaults
-    assert (fields["refine_with"].currentText, fields["weights"].currentText) == ("Translated scans", "Brain, to T1")
+    shown = fields["refine_with"].currentText, fields["weights"].currentText
+    assert shown == ("Learned descriptor (DSIR)", "Brain, to T1")
