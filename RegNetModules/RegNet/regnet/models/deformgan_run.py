@@ -14,7 +14,7 @@ from ..networks.deformgan import DeformGAN
 from ..orientation import Orientation
 from ..pair import FOREGROUND, Pair
 
-SPACING = 1.8
+SPACING = 2.2
 """Of the grid on which the networks see a pair, in mm: what they were trained on, about."""
 
 
