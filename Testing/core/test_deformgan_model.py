@@ -13,7 +13,8 @@ from regnet.errors import Cancelled, ModelError
 from regnet.events import Events
 from regnet.image import Grid
 from regnet.models.deformgan import dimension_of
-from regnet.models.deformgan_run import SPACING, Networks, synthetic
+from regnet.models.deformgan_run import SPACING as SPACINGS
+from regnet.models.deformgan_run import Networks, synthetic
 from regnet.networks.deformgan import DeformGAN
 from regnet.orientation import Orientation
 from regnet.pair import FOREGROUND, Pair
@@ -49,7 +50,7 @@ def networks(dims: int = 3, **options) -> Networks:
 
 
 def seen_shape(pair: Pair) -> tuple[int, ...]:
-    return pair.level(SPACING / pair.spacing_of_finest).shape
+    return pair.level(SPACINGS[len(pair.shape)] / pair.spacing_of_finest).shape
 
 
 # Displacements
@@ -63,7 +64,7 @@ def test_the_displacement_is_on_the_networks_grid_over_the_pair(grid, kind):
     shape = seen_shape(pair)
     assert found.shape == (1, grid.ndim, *shape) and shape != pair.shape
     steps = [(n - 1) * step / (m - 1) for n, m, step in zip(pair.shape, shape, pair.spacing, strict=True)]
-    assert steps == pytest.approx([SPACING] * grid.ndim, rel=0.06)
+    assert steps == pytest.approx([SPACINGS[grid.ndim]] * grid.ndim, rel=0.06)
     assert 0.1 < float(found.abs().max()) < 50 and not found.is_inference()
     assert float((found.flatten(2).std(dim=2)).min()) > 0.01
 
@@ -127,7 +128,7 @@ def test_the_network_sees_both_images_as_they_are_in_their_order():
     seen = []
     held.network.registration.register_forward_pre_hook(lambda _, given: seen.append(given))
     held.displacement(pair, Events())
-    level, turn = pair.level(SPACING / pair.spacing_of_finest), Orientation.of(GRID)
+    level, turn = pair.level(SPACINGS[len(pair.shape)] / pair.spacing_of_finest), Orientation.of(GRID)
     ((fixed, moving),) = seen
     assert torch.equal(fixed, turn.apply(level.fixed)) and torch.equal(moving, turn.apply(level.moving))
     assert fixed.shape[2:] != level.shape or not torch.equal(fixed, level.fixed)
@@ -165,7 +166,7 @@ def test_what_is_translated_is_the_moving_image_where_the_displacement_reads_it(
     """Whatever the displacement's grid; here it is of three voxels along one axis and two back along another."""
     monkeypatch.setattr(Networks, "translation", lambda self, image, *rest: image)
     pair, model = pair_on(grid), made(grid.ndim)
-    level = pair.level(SPACING / pair.spacing_of_finest)
+    level = pair.level(SPACINGS[len(pair.shape)] / pair.spacing_of_finest)
     shape = [round(factor * (n - 1)) + 1 for n in level.shape]
     shift = torch.zeros(1, grid.ndim, *shape)
     for axis, voxels in ((0, 3.0), (grid.ndim - 1, -2.0)):
@@ -220,7 +221,7 @@ def test_a_cancel_takes_effect_within_the_networks(kind):
     model = made(3, generator_width=32, **kind)
     held = Networks(shipped(model), model.config(), CPU)
     image = torch.rand(1, 1, 60, 64, 56, generator=torch.Generator().manual_seed(0))
-    pair = Pair(image, image.flip(2), Grid((60, 64, 56), np.diag([SPACING] * 3 + [1.0])))
+    pair = Pair(image, image.flip(2), Grid((60, 64, 56), np.diag([SPACINGS[3]] * 3 + [1.0])))
     assert seconds_to_stop(lambda events: held.displacement(pair, events)) < 0.5
     turn = Orientation.of(pair.grid)
     assert seconds_to_stop(lambda events: held.translation(image, turn, events)) < 0.5

@@ -17,6 +17,7 @@ from regnet import zoo
 from regnet.errors import InputError
 from regnet.image import Grid, Image, apply_matrix
 from regnet.models import deformgan_run, get_info, get_parameters, masr_run
+from regnet.models.base import for_planes
 from regnet.networks.deformgan import DeformGAN
 from regnet.orientation import Orientation
 from regnet.pair import FOREGROUND
@@ -57,16 +58,17 @@ def contrasts(ndim: int = 3) -> tuple[Image, Image]:
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch) -> Callable[[DeformGAN], DeformGAN]:
+def installed(tmp_path: Path, monkeypatch) -> Callable[..., DeformGAN]:
     """Makes a model's weights the ones that are found."""
 
-    def put(model: DeformGAN) -> DeformGAN:
+    def put(model: DeformGAN, variant: str = "") -> DeformGAN:
         folder = tmp_path / "deformgan"
         folder.mkdir(exist_ok=True)
         data = save(shipped(model))
-        (folder / "to-t1.safetensors").write_bytes(data)
+        name = variant or for_planes("to-t1", model.dims)
+        (folder / f"{name}.safetensors").write_bytes(data)
         record = {"sha256": hashlib.sha256(data).hexdigest(), "config": model.config()}
-        (folder / "to-t1.json").write_text(json.dumps(record))
+        (folder / f"{name}.json").write_text(json.dumps(record))
         monkeypatch.setenv(zoo.ENVIRONMENT_VARIABLE, str(tmp_path))
         return model.eval()
 
@@ -97,12 +99,12 @@ def by_hand(model: DeformGAN, result: Registration, fixed: Image, moving: Image)
 @pytest.mark.parametrize(("ndim", "align"), [(3, "none"), (3, "centres"), (2, "none")])
 def test_the_synthetic_image_is_what_the_generator_makes_of_the_registered_one(installed, monkeypatch, ndim, align):
     # The networks see the whole lattice as it is: nothing but the interpolation differs.
-    monkeypatch.setattr(deformgan_run, "SPACING", 1.6)
+    monkeypatch.setattr(deformgan_run, "SPACING", {2: 1.6, 3: 1.6})
     fixed, moving = contrasts(ndim)
     model = installed(smooth_model(ndim))
     choice = {"translation": True}
     result = register(fixed, moving, "deformgan", align=align, refine="off", parameters=choice)
-    assert result.report["weights"]["variant"] == "to-t1" and result.report["warnings"] == []
+    assert result.report["weights"]["variant"] == for_planes("to-t1", ndim) and result.report["warnings"] == []
     assert result.report["working_grid"]["shape"] == list(fixed.grid.shape)
     synthetic = result.synthetic
     assert synthetic.grid.same_as(fixed.grid) and synthetic.ndim == ndim and synthetic.data.shape == fixed.data.shape
@@ -140,7 +142,7 @@ def test_fine_images_are_translated_at_the_generators_spacing(installed, monkeyp
     result = register(fixed, moving, "deformgan", **PLAIN, parameters={"translation": True})
     assert result.synthetic.grid.same_as(grid)
     spacings = [(np.array(grid.shape) - 1) * grid.spacing[::-1] / (np.array(shape) - 1) for shape in shapes]
-    assert [float(spacing.mean()) for spacing in spacings] == pytest.approx([deformgan_run.SPACING], abs=0.1)
+    assert [float(spacing.mean()) for spacing in spacings] == pytest.approx([deformgan_run.SPACING[3]], abs=0.1)
 
 
 @pytest.mark.parametrize("refine", ["off", 2])
@@ -164,12 +166,12 @@ def test_without_weights_it_registers_says_so_and_translates_nothing(installed, 
     if lacking == "not installed":
         monkeypatch.setattr(zoo, "model_folders", list)
     else:
-        installed(smooth_model(3))
+        installed(smooth_model(3), "to-t1-2d")
     choice = {"translation": True, "refine_with": "mind"}
     result = register(fixed, moving, "deformgan", align="none", refine=3, parameters=choice)
     assert result.synthetic is None and result.report["weights"] is None
     assert result.report["warnings"] == [
-        f"The trained weights 'to-t1' of Deform-GAN are {lacking}; the registration does "
+        f"The trained weights 'to-t1-2d' of Deform-GAN are {lacking}; the registration does "
         f"{get_info('deformgan').without_weights}."
     ]
     assert get_info("deformgan").without_weights.endswith("translates nothing")

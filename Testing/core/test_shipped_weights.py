@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,20 @@ def test_every_variant_is_there_with_its_record_and_card(model):
         assert all(entry["licence"] for entry in told["data"])
         card = (MODELS / model / "README.md").read_text()
         assert f"`{variant}`" in card and "Not for" in card
+
+
+HELD = re.compile(r"rights held|non-?commercial|\bNC\b|internal", re.IGNORECASE)
+"""What a licence says that does not allow weights trained on the data to be given to everybody."""
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_nothing_that_ships_was_trained_on_data_that_its_owners_keep(model):
+    for variant in get_info(model).variants:
+        for entry in zoo.find_weights(model, variant).origin["data"]:
+            assert not HELD.search(entry["licence"]), (variant, entry["name"])
+    with open(MODELS / model / "data.csv", newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            assert row["split"] != "train" or not HELD.search(row["licence"]), row["id"]
 
 
 def test_networks_of_avsm_have_learned_something():

@@ -1,4 +1,4 @@
-"""The command line: ``regnet register | align | warp | evaluate | models | train | demo``.
+"""The command line: ``regnet register | align | warp | fuse | evaluate | models | train | demo``.
 
 Whatever takes long to import is imported inside the commands, so that ``regnet --help`` answers at once.
 """
@@ -14,6 +14,7 @@ import typer
 from ._version import __version__
 from .allocator import keep_freed_memory
 from .cli_console import guarded, leave, print_json, print_table, progress, report_rows
+from .cli_fuse import fuse
 from .cli_train import train
 
 app = typer.Typer(
@@ -77,6 +78,9 @@ def register(
         str | None, typer.Option(help="What masr compares: dsir, or mind, which needs no weights.")
     ] = None,
     memory: Annotated[float | None, typer.Option(metavar="MB", help="Memory to stay within, in MB.")] = None,
+    colour_map: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the moving image in what bsafusion fuses: inferno, hot, …")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     report_page: Annotated[
@@ -86,7 +90,7 @@ def register(
     quiet: Quiet = False,
 ) -> None:
     """Register MOVING to FIXED; writes transform.h5, warped.nii.gz, report.json and report.html to OUTDIR, and
-    synthetic.nii.gz where the model was asked to translate MOVING to another contrast."""
+    synthetic.nii.gz where the model was asked to translate MOVING to another contrast, fused.nii.gz where it fuses."""
     from . import cli_work as work
     from .models import get_info, get_parameters
     from .outputs import staged_folder
@@ -113,6 +117,7 @@ def register(
             device=device,
             seed=seed,
             memory_mb=memory,
+            colour_map=colour_map,
         )
     if json:
         print_json({"output": str(output), **report})
@@ -272,6 +277,7 @@ def demo(
         typer.echo(f"Look at {output / 'report.html'}")
 
 
+app.command()(fuse)
 app.command()(train)
 
 

@@ -18,11 +18,12 @@ from .nifti import is_complete, is_nifti, read_checked
 from .report_numbers import MAIN_STAGES
 
 if TYPE_CHECKING:
+    from .colour_table import ColourTable
     from .image import Image
     from .transform import Affine, Transform
 
-RESULT_FILES = ("transform.h5", "warped.nii.gz", "synthetic.nii.gz", "report.json", "report.html")
-"""What a registration can write; an image of another contrast only where the model was asked for it."""
+RESULT_FILES = ("transform.h5", "warped.nii.gz", "fused.nii.gz", "synthetic.nii.gz", "report.json", "report.html")
+"""What a registration can write; a fused one or one of another contrast only where the model makes it."""
 
 
 def parse_parameters(pairs: Iterable[str]) -> dict[str, Any]:
@@ -115,13 +116,15 @@ def register_files(
     fixed_mask: Path | None = None,
     moving_mask: Path | None = None,
     page: bool = True,
+    colour_map: str | None = None,
     events: Events | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Read two images, register them with ``options`` and write the result's files into ``folder``.
 
     With ``labels_path``, labels on the moving image are carried over to ``labels.nii.gz``. A model that was asked to
-    translate the moving image adds ``synthetic.nii.gz``. Without ``page`` there is no ``report.html``.
+    translate the moving image adds ``synthetic.nii.gz``, one that fuses ``fused.nii.gz``, with ``colour_map`` for the
+    moving image. Without ``page`` there is no ``report.html``.
 
     Returns:
         The report, as it was written; its total time includes reading and writing the images.
@@ -134,7 +137,13 @@ def register_files(
         fixed, moving = read_image(fixed_path), read_image(moving_path)
         labels, *masks = (path and read_labels(path) for path in (labels_path, fixed_mask, moving_mask))
     result = register(
-        fixed, moving, fixed_mask=masks[0], moving_mask=masks[1], events=_share(events, 0.04, 0.92), **options
+        fixed,
+        moving,
+        fixed_mask=masks[0],
+        moving_mask=masks[1],
+        colours=colours_for(moving, colour_map),
+        events=_share(events, 0.04, 0.92),
+        **options,
     )
     with events.stage("write", 0.92, 0.97):
         files: list[Callable[[], None]] = [
@@ -164,9 +173,50 @@ def register_files(
 
         write_report_json(report, folder / "report.json")
         if page:
-            before = moving.resample(fixed.grid)
-            write_report_html(folder / "report.html", fixed, before, result.warped, result.transform, report, labels)
+            shown = [image.luminance() for image in (fixed, moving.resample(fixed.grid), result.warped)]
+            write_report_html(folder / "report.html", *shown, result.transform, report, labels)
     return report
+
+
+def colours_for(image: Image, colour_map: str | None) -> ColourTable | None:
+    """The named colour map over the bulk of the image's values; None without a name.
+
+    Raises:
+        InputError: there is no such map, or the image is in colour already.
+    """
+    from .colour_table import ColourTable
+    from .image import percentiles
+
+    if colour_map is None:
+        return None
+    if image.data.shape[0] != 1:
+        raise InputError("The moving image is in colour already; leave the colour map out.")
+    low, high = percentiles(image.data.float(), (0.1, 99.9))
+    return ColourTable.named(colour_map, low, high if high > low else low + 1.0)
+
+
+def fuse_files(
+    fixed_path: Path,
+    moving_path: Path,
+    output: Path,
+    *,
+    transform_path: Path | None = None,
+    colour_map: str | None = None,
+    events: Events,
+    **options: Any,
+) -> dict[str, Any]:
+    """Fuse two image files as :func:`regnet.fusing.fuse` does with ``options``; how it was done, for the user."""
+    from .fusing import fuse
+    from .transform import read_transform
+
+    fixed, moving = read_image(fixed_path), read_image(moving_path)
+    transform = transform_path and read_transform(transform_path)
+    if transform is not None:
+        require_same_dimension(fixed_image=fixed, transform=transform)
+    with events.stage("fuse", 0.0, 0.95):
+        fusion = fuse(fixed, moving, transform, colours=colours_for(moving, colour_map), events=events, **options)
+    write_image(fusion.image, output)
+    return fusion.report
 
 
 def align_files(

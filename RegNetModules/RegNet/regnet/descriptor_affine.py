@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from .affine_ascent import ascend, rim_to_world
-from .described import Described
+from .described import Described, described_level
+from .descriptors import mind
 from .events import Events
 from .matching import Match
+from .pair import Pair
 
 FACTOR = 2.0
 """Of the descriptors' spacing: a matrix has few numbers, and many voxels to tell them."""
@@ -36,3 +38,8 @@ def improve_affine(described: Described, events: Events, *, rigid: bool = False)
 
         best = ascend(torch.eye(d + 1, dtype=torch.float64), evaluate, 1.0 / reach, ITERATIONS, events, rigid=rigid)
     return rim_to_world(best.numpy(), pair.grid, reach, d)
+
+
+def improve_by_mind(pair: Pair, events: Events) -> np.ndarray:
+    """:func:`improve_affine` by MIND-SSC, which needs no weights."""
+    return improve_affine(Described(described_level(pair), mind(), events), events)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import spatial
+from .colour import rgb_to_ycbcr
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -208,6 +209,12 @@ class Image:
         if labels:
             result = result.round_().to(self.data.dtype)
         return Image(result, grid.index_to_world, grid.ndim)
+
+    def luminance(self) -> Image:
+        """The image itself; or of one in red, green and blue how bright it is, in its own range of values."""
+        if self.data.shape[0] != 3:
+            return self
+        return Image(rgb_to_ycbcr(self.data[None].float())[0, :1], self.index_to_world, self.ndim)
 
     def normalized(self, low: float = 0.1, high: float = 99.9) -> Image:
         """Intensities scaled so that the ``low`` and ``high`` percentiles become 0 and 1, and clamped there."""

@@ -26,6 +26,14 @@ class ArrayFile(_Strict):
     ndim: Literal[2, 3] = 3
 
 
+class Colours(_Strict):
+    """See :class:`regnet.colour_table.ColourTable`."""
+
+    low: float
+    high: float
+    colours: list[Annotated[list[float], Field(min_length=3, max_length=3)]] = Field(min_length=2)
+
+
 class RegisterRequest(_Strict):
     """Register ``moving`` to ``fixed``. The options are those of :func:`regnet.register`."""
 
@@ -42,6 +50,22 @@ class RegisterRequest(_Strict):
     parameters: dict[str, Any] = Field(default_factory=dict)
     device: str = "auto"
     seed: int = 0
+    memory_mb: float | None = None
+    colours: Colours | None = None
+
+
+class FuseRequest(_Strict):
+    """Fuse images that lie on each other in the world. The options are those of :func:`regnet.fusing.fuse`."""
+
+    command: Literal["fuse"]
+    id: str = Field(min_length=1)
+    folder: str = Field(min_length=1)
+    fixed: ArrayFile
+    moving: ArrayFile
+    colours: Colours | None = None
+    weights: str = "ct-mri"
+    mode: str = "auto"
+    device: str = "auto"
     memory_mb: float | None = None
 
 
@@ -67,7 +91,7 @@ class ShutdownRequest(_Strict):
     id: str = ""
 
 
-Request = RegisterRequest | CancelRequest | PingRequest | ShutdownRequest
+Request = RegisterRequest | FuseRequest | CancelRequest | PingRequest | ShutdownRequest
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 
 
@@ -102,8 +126,9 @@ class MessageEvent(BaseModel):
 class DoneResult(BaseModel):
     """The transform takes a fixed point x to ``affine`` (x + displacement(x)); ``displacement`` is (D, H, W, 3) in mm.
 
-    ``warped`` is the moving image on the fixed grid, in its own intensities. ``synthetic`` is that image translated to
-    another contrast by a network, in [0, 1]: it was not acquired, and a host must not show it as if it had been.
+    ``warped`` is the moving image on the fixed grid, in its own intensities. ``fused`` shows both images in one, of one
+    channel or in red, green and blue. ``synthetic`` is the warped image translated to another contrast by a network, in
+    [0, 1]: it was not acquired, and a host must not show it as if it had been.
     """
 
     affine: Matrix
@@ -114,10 +139,17 @@ class DoneResult(BaseModel):
     report: dict[str, Any]
 
 
+class FusedResult(BaseModel):
+    """The answer to a :class:`FuseRequest`; ``fused`` as in :class:`DoneResult`."""
+
+    fused: ArrayFile
+    report: dict[str, Any]
+
+
 class DoneEvent(BaseModel):
     event: Literal["done"] = "done"
     id: str
-    result: DoneResult
+    result: DoneResult | FusedResult
 
 
 class FailedEvent(BaseModel):

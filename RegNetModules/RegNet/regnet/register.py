@@ -7,13 +7,11 @@ import os
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from . import spatial
 from ._version import __version__
 from .align import align as find_alignment
 from .align import better, check_alignment, climb
@@ -23,18 +21,19 @@ from .devices import memory_budget, resolve_device
 from .errors import MemoryError_
 from .events import Events
 from .image import Image
-from .losses.local_correlation import LocalCorrelation
-from .metrics import folding_percent, sdlogj
 from .models import get_info, get_model, get_parameters
 from .models.base import ParametersBase
 from .pair import LINEAR_MB, Pair, make_pair
 from .refine import is_auto, schedule_for, unfold
+from .registration_numbers import numbers
 from .tapering import tapered
 from .transform import Affine, Composite, DisplacementField, Transform
 from .usage import PeakMemory
 from .zoo import WeightsRecord, find_weights, load_state
 
-SIMILARITY_METRIC = "mean squared local correlation"
+if TYPE_CHECKING:
+    from .colour_table import ColourTable
+    from .fusing import Fusion
 
 
 @dataclass
@@ -69,12 +68,14 @@ def register(
     device: str = "auto",
     seed: int = 0,
     memory_mb: float | None = None,
+    colours: ColourTable | None = None,
     events: Events | None = None,
 ) -> Registration:
     """Register ``moving`` to ``fixed``.
 
     Args:
-        fixed, moving: images or paths.
+        fixed, moving: images or paths. Models that fuse also take them in red, green and blue: they register the
+            luminance and fuse the colours.
         model: a name from :data:`regnet.models.MODEL_NAMES`.
         align: a name from :data:`regnet.align.ALIGNMENTS`; ``auto`` for what the model asks for.
         refine: ``"auto"``, ``"off"``, or the iterations of the finest level.
@@ -82,6 +83,7 @@ def register(
         parameters: the model's own parameters by name.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory_mb: what the work may take; by default a share of what is free. A coarser grid is used if need be.
+        colours: of the moving image's values, for models that fuse; others have no use for them.
 
     Raises:
         InputError, ModelError: something given cannot be used; the message says what and why.
@@ -91,7 +93,7 @@ def register(
     events = events or Events()
     with PeakMemory() as memory:
         started = time.perf_counter()
-        job = _Job(model, align, refine, parameters, device, seed, memory_mb, events)
+        job = _Job(model, align, refine, parameters, device, seed, memory_mb, colours, events)
         try:
             result = job.run(fixed, moving, fixed_mask, moving_mask)
         except torch.OutOfMemoryError:
@@ -115,6 +117,7 @@ class _Job:
         device: str,
         seed: int,
         memory_mb: float | None,
+        colours: ColourTable | None,
         events: Events,
     ) -> None:
         self.info, self.module = get_info(model), get_model(model)
@@ -124,12 +127,15 @@ class _Job:
         self.memory_mb = memory_budget(self.device, memory_mb)
         self.align = self.info.alignment if align == "auto" else align
         check_alignment(self.align)
-        self.refine, self.seed, self.events = refine, int(seed), events
+        self.refine, self.seed, self.colours, self.events = refine, int(seed), colours, events
         torch.manual_seed(self.seed)
 
     def run(self, fixed: Any, moving: Any, fixed_mask: Any, moving_mask: Any) -> Registration:
         with self.events.stage("read", 0.0, 0.03):
-            self.fixed, self.moving = as_image(fixed, "fixed image"), as_image(moving, "moving image")
+            self.shown = {"fixed": as_image(fixed, "fixed image"), "moving": as_image(moving, "moving image")}
+            self.fixed, self.moving = self.shown.values()
+            if self.info.fuses:
+                self.fixed, self.moving = self.fixed.luminance(), self.moving.luminance()
             check_pair(self.fixed, self.moving, self.info)
             self.weights = self._weights()
             self.state = load_state(self.weights) if self.weights else None
@@ -162,6 +168,14 @@ class _Job:
         grid = pair.level_grid(tuple(made.shape[2:]))
         data = made[0].cpu() if grid.ndim == 3 else made[0, :, None].cpu()
         return Image(data, grid.index_to_world, grid.ndim).resample(self.fixed.grid)
+
+    def _fusion(self, transform: Transform) -> Fusion | None:
+        """What a model that fuses makes of both images, on the fixed lattice."""
+        if not self.info.fuses or self.state is None:
+            return None
+        images = (self.shown["fixed"], self.shown["moving"], transform)
+        how = {"device": self.device, "memory_mb": self.memory_mb, "events": self.events}
+        return self.module.fuse(*images, self.parameters, self.colours, **how)
 
     def _weights(self) -> WeightsRecord | None:
         """Those the parameters ask for; without them the pair is registered all the same, and the report says so."""
@@ -249,20 +263,19 @@ class _Job:
             dense = tapered(displacement.cpu(), field_grid)
             transform = Composite((dense, alignment))
         self.events.progress(0.3)
-        warped = self.moving.resample(self.fixed.grid, transform)
+        warped = self.shown["moving"].resample(self.fixed.grid, transform)
         self.events.progress(0.5)
         synthetic = self._synthetic(pair, displacement)
         self.events.progress(0.7)
         report = self._report(transform, alignment, pair, dense)
-        return Registration(transform, warped, report, alignment, synthetic=synthetic)
+        self.events.progress(0.8)
+        fusion = self._fusion(transform)
+        if fusion is None:
+            return Registration(transform, warped, report, alignment, synthetic=synthetic)
+        report["fusion"] = fusion.report
+        return Registration(transform, warped, report, alignment, fused=fusion.image)
 
-    def _report(
-        self, transform: Transform, alignment: Affine, pair: Pair, dense: DisplacementField | None
-    ) -> dict[str, Any]:
-        before, after = self._similarity(pair, alignment, transform)
-        determinant = np.full(1, np.linalg.det(alignment.matrix[:3, :3]))
-        if dense is not None:
-            determinant = dense.jacobian_determinant(pair.grid) * determinant
+    def _report(self, transform: Transform, alignment: Affine, pair: Pair, dense: DisplacementField | None) -> dict:
         return {
             "model": self.info.name,
             "weights": self.weights.describe() if self.weights else None,
@@ -272,33 +285,10 @@ class _Job:
             "refine": str(self.refine),
             "parameters": self.parameters.to_dict(),
             "seed": self.seed,
-            "working_grid": {
-                "shape": list(pair.grid.shape),
-                "spacing": [round(float(step), 4) for step in pair.grid.spacing],
-            },
-            "similarity_metric": SIMILARITY_METRIC,
-            "similarity_before": round(before, 5),
-            "similarity_after": round(after, 5),
-            "folding_percent": folding_percent(determinant),
-            "sdlogj": round(sdlogj(determinant), 5),
+            **numbers(pair, self.moving, transform, alignment, dense),
             "time_s": {name: round(seconds, 3) for name, seconds in self.events.seconds.items()},
             "warnings": list(self.events.warnings),
         }
-
-    def _similarity(self, pair: Pair, alignment: Affine, transform: Transform) -> tuple[float, float]:
-        """Of the images as they were given, and after registration, at twice the working spacing."""
-        level = pair.level(2.0)
-        weight = None if level.fixed_weight is None else level.fixed_weight.cpu()
-        similarity = LocalCorrelation(level.fixed.cpu(), 2, weight)
-        moving = self.moving.normalized()
-        coarse = moving.grid.with_spacing(np.maximum(moving.spacing, 2 * min(pair.spacing)))
-        data = spatial.reduce(moving.data[None], coarse.shape)[0]
-        moving = Image(data, coarse.index_to_world, moving.ndim)
-        values = []
-        for step in (None, transform):
-            data = moving.resample(level.grid, step).data
-            values.append(similarity.value((data[:, 0] if level.grid.ndim == 2 else data)[None]))
-        return values[0], values[1]
 
 
 make_callable(__name__, register)

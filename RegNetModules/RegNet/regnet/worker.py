@@ -50,7 +50,7 @@ class Worker:
         self.register = register
         self.timer = threading.Timer(SECONDS_TO_STOP, end, args=(0,))
         self.timer.daemon = True
-        self.jobs: queue.Queue[protocol.RegisterRequest | None] = queue.Queue()
+        self.jobs: queue.Queue[protocol.RegisterRequest | protocol.FuseRequest | None] = queue.Queue()
         self.cancelled: dict[str, threading.Event] = {}
         self.closing = threading.Event()
         self._lock = threading.Lock()
@@ -137,12 +137,13 @@ class Worker:
 
     # The working thread -----------------------------------------------------------------------------------------
 
-    def _serve(self, job: protocol.RegisterRequest) -> None:
+    def _serve(self, job: protocol.RegisterRequest | protocol.FuseRequest) -> None:
         flag = self.cancelled[job.id]
         try:
             if flag.is_set() or self.closing.is_set():
                 raise Cancelled()
-            event: protocol.Event = protocol.DoneEvent(id=job.id, result=self._register(job, flag))
+            work = self._fuse if isinstance(job, protocol.FuseRequest) else self._register
+            event: protocol.Event = protocol.DoneEvent(id=job.id, result=work(job, flag))
         except Exception as error:
             event = failure(job.id, error)
         release_freed_memory()
@@ -169,10 +170,30 @@ class Worker:
             device=job.device,
             seed=job.seed,
             memory_mb=job.memory_mb,
+            colours=files.colour_table(job.colours),
             events=events,
         )
         events.check()
         return files.write_result(folder, registration, images["fixed"])
+
+    def _fuse(self, job: protocol.FuseRequest, flag: threading.Event) -> protocol.FusedResult:
+        from . import worker_files as files
+        from .fusing import fuse
+
+        folder = files.private_folder(job.folder)
+        images = [files.read_array(folder, entry) for entry in (job.fixed, job.moving)]
+        events = Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set)
+        with events.stage("fuse", 0.0, 1.0):
+            fusion = fuse(
+                *images,
+                colours=files.colour_table(job.colours),
+                weights=job.weights,
+                mode=job.mode,
+                device=job.device,
+                memory_mb=job.memory_mb,
+                events=events,
+            )
+        return files.write_fusion(folder, fusion)
 
 
 class _Forwarder:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .colour_table import ColourTable
 from .errors import InputError
 from .image import Grid, Image
-from .protocol import ArrayFile, DoneResult
+from .protocol import ArrayFile, Colours, DoneResult, FusedResult
 from .report_numbers import plain
 from .transform import Affine, DisplacementField, Transform
 
 if TYPE_CHECKING:
+    from .fusing import Fusion
     from .register import Registration
 
 RESULT_FILES = ("displacement.npy", "warped.npy", "fused.npy", "synthetic.npy")
@@ -75,17 +77,7 @@ def write_result(folder: Path, registration: Registration, fixed: Image) -> Done
         arrays["fused.npy"] = registration.fused.data.cpu().numpy()
     if registration.synthetic is not None:
         arrays["synthetic.npy"] = registration.synthetic.data.cpu().numpy()
-    written: list[Path] = []
-    try:
-        for name, array in arrays.items():
-            path = folder / name
-            written.append(path)
-            _save(path, array)
-    except OSError as error:
-        for path in written:
-            path.unlink(missing_ok=True)
-        reason = error.strerror or "the disk may be full"
-        raise InputError(f"The result cannot be written to {str(folder)!r}: {reason}.") from None
+    _save_all(folder, arrays)
     return DoneResult(
         affine=affine.tolist(),
         displacement=None if field is None else _entry("displacement.npy", field.grid),
@@ -94,6 +86,21 @@ def write_result(folder: Path, registration: Registration, fixed: Image) -> Done
         synthetic=None if registration.synthetic is None else _entry("synthetic.npy", registration.synthetic.grid),
         report=plain(registration.report),
     )
+
+
+def write_fusion(folder: Path, fusion: Fusion) -> FusedResult:
+    """Write a fused image into ``folder`` and describe it."""
+    _save_all(folder, {"fused.npy": fusion.image.data.cpu().numpy()})
+    return FusedResult(fused=_entry("fused.npy", fusion.image.grid), report=plain(fusion.report))
+
+
+def colour_table(given: Colours | None) -> ColourTable | None:
+    """The table that a request names.
+
+    Raises:
+        InputError: it is not one.
+    """
+    return None if given is None else ColourTable(given.low, given.high, given.colours)
 
 
 def split_transform(transform: Transform, fixed: Image) -> tuple[np.ndarray, DisplacementField | None]:
@@ -106,6 +113,21 @@ def split_transform(transform: Transform, fixed: Image) -> tuple[np.ndarray, Dis
     if kinds == [DisplacementField]:
         return np.eye(4), transform.parts[0]
     return np.eye(4), transform.to_field(fixed.grid)
+
+
+def _save_all(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """All of them, or none is left."""
+    written: list[Path] = []
+    try:
+        for name, array in arrays.items():
+            path = folder / name
+            written.append(path)
+            _save(path, array)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        reason = error.strerror or "the disk may be full"
+        raise InputError(f"The result cannot be written to {str(folder)!r}: {reason}.") from None
 
 
 def _save(path: Path, array: np.ndarray) -> None:

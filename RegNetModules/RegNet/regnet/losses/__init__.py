@@ -20,6 +20,10 @@ _HOMES = {
     "LocalGradient": "local_gradient",
     "GANLoss": "adversarial",
     "ImagePool": "adversarial",
+    "SSIM": "ssim",
+    "FusionWeights": "fusion",
+    "StructureBalance": "fusion",
+    "fusion_losses": "fusion",
 }
 
 __all__ = list(_HOMES)

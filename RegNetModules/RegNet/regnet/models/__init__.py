@@ -16,7 +16,7 @@ def get_model(name: str) -> ModuleType:
     config, events)`` and, unless its transform is linear, ``predict(pair, parameters, state, config, events, final)``
     and ``refine(pair, displacement, parameters, state, config, events, how)``, where ``how`` is what ``--refine`` says
     but ``off``. One whose ``info.translates`` also has ``synthetic(pair, displacement, parameters, state, config,
-    events)``.
+    events)``, one whose ``info.fuses`` ``fuse(fixed, moving, transform, parameters, colours, ...)``.
 
     Raises:
         ModelError: there is no such model.

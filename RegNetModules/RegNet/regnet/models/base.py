@@ -107,6 +107,11 @@ class ParametersBase:
         ]
 
 
+def for_planes(variant: str, dims: int) -> str:
+    """The name of a variant's weights for images of ``dims`` axes, of a model that has some for each."""
+    return variant if dims == 3 or variant == "none" else f"{variant}-2d"
+
+
 def _checked(entry: dataclasses.Field, value: Any) -> Any:
     """The value in the type of the field's default, or an :class:`InputError` that says what is allowed."""
     meta, wanted = entry.metadata, type(entry.default)

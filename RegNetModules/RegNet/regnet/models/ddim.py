@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .base import ModelInfo, ParametersBase, parameter
+from .base import ModelInfo, ParametersBase, for_planes, parameter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,7 @@ class Parameters(ParametersBase):
     )
 
     def wanted_weights(self, dims: int) -> str:
-        return self.weights if dims == 3 or self.weights == "none" else f"{self.weights}-2d"
+        return for_planes(self.weights, dims)
 
 
 def dimension_of(config: dict[str, Any]) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .base import ModelInfo, ParametersBase, parameter, stiffness
+from .base import ModelInfo, ParametersBase, for_planes, parameter, stiffness
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ info = ModelInfo(
     transform_kind="dense",
     fuses=False,
     translates=True,
-    variants=("to-t1",),
+    variants=("to-t1", "to-t1-2d"),
     without_weights="without them, by its refinement alone, and translates nothing",
 )
 
@@ -37,8 +37,8 @@ class Parameters(ParametersBase):
     refine_with: str = parameter(
         "dsir",
         "Refine with",
-        "What the refinement compares: a structural descriptor, learned (dsir, best) or not (mind, quicker), or the "
-        "edges that the registration network looks at (edges, quickest).",
+        "What the refinement compares: a structural descriptor, learned (dsir, best; in planes edges) or not (mind, "
+        "quicker), or the edges that the paper's loss looks at (edges, quickest).",
         choices=("dsir", "mind", "edges"),
     )
     regularization: float = stiffness()
@@ -51,9 +51,12 @@ class Parameters(ParametersBase):
         "to-t1",
         "Trained weights",
         "Which trained networks register and translate. With none the refinement does all of it.",
-        choices=(*info.variants, "none"),
+        choices=("to-t1", "none"),
         advanced=True,
     )
+
+    def wanted_weights(self, dims: int) -> str:
+        return for_planes(self.weights, dims)
 
 
 def dimension_of(config: dict[str, Any]) -> int:
@@ -69,11 +72,9 @@ def improve_affine(
     events: Events,
 ) -> Any:
     """A 4x4 world matrix to apply before the present alignment: the affine under which MIND-SSC agrees most."""
-    from ..described import Described, described_level
-    from ..descriptor_affine import improve_affine as improve
-    from ..descriptors import mind
+    from ..descriptor_affine import improve_by_mind
 
-    return improve(Described(described_level(pair), mind(), events), events)
+    return improve_by_mind(pair, events)
 
 
 def predict(
@@ -104,7 +105,11 @@ def refine(
     """The prediction improved on this very pair, by a descriptor of structure."""
     from .masr_run import refine_with
 
-    return refine_with(parameters.refine_with, pair, displacement, events, how, parameters.regularization)
+    kind = parameters.refine_with
+    if kind == "dsir" and len(pair.shape) == 2:
+        # It has no weights for planes, and there edges are better than MIND (the model's card has the figures).
+        kind = "edges"
+    return refine_with(kind, pair, displacement, events, how, parameters.regularization)
 
 
 def synthetic(

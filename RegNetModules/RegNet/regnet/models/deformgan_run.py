@@ -14,8 +14,8 @@ from ..networks.deformgan import DeformGAN
 from ..orientation import Orientation
 from ..pair import FOREGROUND, Pair
 
-SPACING = 2.2
-"""Of the grid on which the networks see a pair, in mm: what they were trained on, about."""
+SPACING = {2: 1.5, 3: 2.2}
+"""Of the grid on which the networks see a pair, in mm, by the images' dimension: what they were trained on, about."""
 
 
 class Networks:
@@ -55,7 +55,7 @@ class Networks:
 
 
 def _seen(pair: Pair) -> Pair:
-    return pair.level(max(SPACING / pair.spacing_of_finest, 1.0))
+    return pair.level(max(SPACING[len(pair.shape)] / pair.spacing_of_finest, 1.0))
 
 
 def synthetic(

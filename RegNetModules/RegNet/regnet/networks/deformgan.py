@@ -152,9 +152,7 @@ class DeformGAN(nn.Module):
         self.settings = config = config or DeformGANConfig()
         self.dims = config.dims
         self.registration = _registration(config)
-        self.generator = Translator(
-            config.dims, config.generator_width, config.generator_depth, config.generator_stem
-        )
+        self.generator = Translator(config.dims, config.generator_width, config.generator_depth, config.generator_stem)
         self.discriminator = Discriminator(config.dims, config.discriminator_width, config.conditional)
 
     def config(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class ContrastSettings:
         typical: mean intensity in [0, 1] of every label id in a familiar contrast, T1 say; empty where unknown.
         typical_share: how often that contrast is used, slightly changed, in place of random groups.
         mr_share: how often else one of :data:`MR_CONTRASTS` is, made of the typical one.
+        ct, pet: like ``typical``, in CT and in PET; ``ct_share`` and ``pet_share``: how often these are used.
         jitter: standard deviation of a class's mean about its group's.
         texture: the greatest standard deviation of intensity within a label.
         background: how often label 0 gets a random dark level; else it is 0.
@@ -45,6 +46,10 @@ class ContrastSettings:
     typical: tuple[float, ...] = ()
     typical_share: float = 0.0
     mr_share: float = 0.0
+    ct: tuple[float, ...] = ()
+    ct_share: float = 0.0
+    pet: tuple[float, ...] = ()
+    pet_share: float = 0.0
     jitter: float = 0.03
     texture: float = 0.06
     background: float = 0.2
@@ -89,6 +94,11 @@ class LabelContrast:
 
     def __init__(self, settings: ContrastSettings | None = None) -> None:
         self.settings = settings or ContrastSettings()
+        for name in ("ct", "pet"):
+            if getattr(self.settings, f"{name}_share") and not getattr(self.settings, name):
+                raise InputError(
+                    f"A contrast as in {name.upper()} was asked for, but none is given; set a label scheme."
+                )
         if (self.settings.typical_share or self.settings.mr_share) and not self.settings.typical:
             raise InputError("A typical contrast was asked for, but none is given; set 'typical' or a label scheme.")
         classes = self.settings.classes or range(self.settings.labels)
@@ -115,6 +125,9 @@ class LabelContrast:
         means = means[:, classes]
         if settings.mr_share:
             means = torch.where(draws.chance(settings.mr_share)[:, None], self._mr(draws), means)
+        for table, share in ((settings.ct, settings.ct_share), (settings.pet, settings.pet_share)):
+            if share:
+                means = torch.where(draws.chance(share)[:, None], _varied(table, draws), means)
         means = (torch.where(use_typical, typical, means) + jitter).clamp_(0.0, 1.0)
         means[:, 0] = draws.uniform(0.0, 0.3) * draws.chance(settings.background)
         textures = settings.texture * draws.uniform(-1.0, 1.0, 2, most)
@@ -141,6 +154,11 @@ class LabelContrast:
             field = draws.smooth_noise(labels.shape[2:], spacing).flatten(1)
             image.addcmul_(weights.gather(1, index), field)
         return image.clamp_(0.0, 1.0).view(labels.shape)
+
+
+def _varied(table: tuple[float, ...], draws: Draws) -> Tensor:
+    """Mean intensities (B, labels) of a modality, through a gamma of each sample's own."""
+    return torch.tensor(table).clamp_min(1e-4) ** draws.log_uniform(0.7, 1.4, 1)
 
 
 def check_labels(labels: Tensor, count: int) -> None:

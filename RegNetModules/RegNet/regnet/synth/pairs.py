@@ -93,6 +93,8 @@ class Maker(ABC):
     def __init__(self, settings: PairSettings | None = None) -> None:
         self.settings = settings or PairSettings()
         self.contrast = LabelContrast(self.settings.contrast)
+        other = self.settings.moving_contrast
+        self.contrasts = (self.contrast, self.contrast if other is None else LabelContrast(other))
         count = max(self.settings.contrast.labels, MOST_LABELS)
         for name in ("not_brain", "fluid"):
             for label in getattr(self.settings, name):
@@ -156,7 +158,7 @@ class Maker(ABC):
         views = self._views(fixed, moving, shape, known, strip, draws)
         same = ~draws.chance(settings.different_contrast)
         looks = [self.contrast.appearance(draws, 1.0 if settings.typical_fixed else None)]
-        looks.append(self.contrast.appearance(draws))
+        looks.append(self.contrasts[1].appearance(draws))
         looks[1] = looks[1].where(same, looks[0])
         pair: dict[str, Tensor] = {"same_contrast": draws.put(same)}
         for side, (name, source, points) in enumerate(
@@ -164,8 +166,9 @@ class Maker(ABC):
         ):
             labels = _nearest(source, points)
             brain = self.is_brain(labels)
-            image = self.contrast.paint(labels, looks[side], draws)
-            pair[name] = scan(image, brain, strip.keep(brain, self.is_fluid(labels), side), settings.artefacts, draws)
+            image = self.contrasts[side].paint(labels, looks[side], draws)
+            kept = strip.keep(brain, self.is_fluid(labels), side)
+            pair[name] = scan(image, brain, kept, settings.artefacts_of(side), draws)
             pair[f"{name}_labels"] = strip.labels(labels, brain)
         if views.displacement is not None:
             pair["displacement"] = views.displacement
@@ -195,7 +198,7 @@ class Maker(ABC):
                 brain = self.is_brain(drawn)
                 keep = strip.keep(brain, self.is_fluid(drawn), side)
                 pair[f"{name}_labels"] = strip.labels(drawn, brain)
-            pair[name] = augment(image, curves[side], keep, settings.artefacts, draws)
+            pair[name] = augment(image, curves[side], keep, settings.artefacts_of(side), draws)
         if views.displacement is not None:
             pair["displacement"] = views.displacement
         return pair

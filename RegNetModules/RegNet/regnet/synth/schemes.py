@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ..errors import InputError
@@ -13,7 +14,9 @@ from ..errors import InputError
 class Structure:
     """One row of a scheme: ids that always look alike (left and right), T1 intensity in [0, 1], brain or not.
 
-    ``fluid`` is what is not brain but stays in images that are stripped with a generous hand.
+    ``fluid`` is what is not brain but stays in images that are stripped with a generous hand. ``ct`` and ``pet`` are
+    the intensities in a CT in which bone is 1, and in a PET of glucose; None for what :data:`TISSUE_CT` and
+    :data:`TISSUE_PET` say of tissue of that T1 intensity.
     """
 
     name: str
@@ -21,6 +24,24 @@ class Structure:
     t1: float
     brain: bool = True
     fluid: bool = False
+    ct: float | None = None
+    pet: float | None = None
+
+    def intensity(self, modality: str) -> float:
+        """In ``t1``, ``ct`` or ``pet``."""
+        stated = getattr(self, modality)
+        if stated is not None:
+            return stated
+        levels = {"ct": TISSUE_CT, "pet": TISSUE_PET}[modality]
+        return float(np.interp(self.t1, TISSUE_T1, levels))
+
+
+TISSUE_T1 = (0.14, 0.58, 0.85)
+"""Fluid, grey and white matter in T1,"""
+TISSUE_CT = (0.26, 0.4, 0.36)
+"""in CT,"""
+TISSUE_PET = (0.08, 0.9, 0.4)
+"""and how much glucose they take up."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +76,14 @@ class Scheme:
 
     def typical(self) -> tuple[float, ...]:
         """For every id, 0 first, its intensity in a T1-weighted image."""
+        return self.intensities("t1")
+
+    def intensities(self, modality: str) -> tuple[float, ...]:
+        """For every id, 0 first, its intensity in ``t1``, ``ct`` or ``pet``."""
         table = [0.0] * self.size
         for one in self.structures:
             for label in one.ids:
-                table[label] = one.t1
+                table[label] = one.intensity(modality)
         return tuple(table)
 
 
@@ -91,16 +116,16 @@ SYNTHSEG = Scheme(
     (
         *_FREESURFER_BRAIN,
         Structure("fluid around the brain", (24,), 0.14, brain=False, fluid=True),
-        Structure("bone", (515,), 0.08, brain=False),
-        Structure("bone marrow", (516,), 0.5, brain=False),
-        Structure("soft tissue", (507,), 0.5, brain=False),
-        Structure("skin", (511,), 0.6, brain=False),
-        Structure("eye", (506,), 0.2, brain=False),
-        Structure("optic nerve", (508, 530), 0.5, brain=False),
-        Structure("nose", (509,), 0.35, brain=False),
-        Structure("air", (502,), 0.02, brain=False),
+        Structure("bone", (515,), 0.08, brain=False, ct=1.0, pet=0.06),
+        Structure("bone marrow", (516,), 0.5, brain=False, ct=0.85, pet=0.12),
+        Structure("soft tissue", (507,), 0.5, brain=False, ct=0.36, pet=0.22),
+        Structure("skin", (511,), 0.6, brain=False, ct=0.3, pet=0.15),
+        Structure("eye", (506,), 0.2, brain=False, ct=0.28, pet=0.1),
+        Structure("optic nerve", (508, 530), 0.5, brain=False, ct=0.34, pet=0.3),
+        Structure("nose", (509,), 0.35, brain=False, ct=0.3, pet=0.15),
+        Structure("air", (502,), 0.02, brain=False, ct=0.0, pet=0.02),
         Structure("spinal cord", (512,), 0.7, brain=False),
-        Structure("large vessel", (514,), 0.3, brain=False),
+        Structure("large vessel", (514,), 0.3, brain=False, ct=0.4, pet=0.2),
     ),
 )
 """SynthSeg's training label maps (Billot et al. 2023); ids from 500 up are named by where they lie."""

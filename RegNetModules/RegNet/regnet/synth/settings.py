@@ -15,6 +15,7 @@ from .schemes import Scheme, get_scheme
 from .views import ViewSettings
 
 SHARES = {"strip", "strip_one", "different_contrast", "remap", "invert", "typical_share", "mr_share", "background"}
+SHARES |= {"ct_share", "pet_share"}
 SHARES |= {"thick_share", "crop_share", "crop", "lesion_share", "inverted", "any_curve", "plain", "dark"}
 """Entries that say how often or what part, from 0 to 1."""
 
@@ -65,6 +66,8 @@ class PairSettings:
         different_contrast: how often the two contrasts are drawn independently; else they are the same.
         typical_fixed: whether every painted fixed image is of the typical contrast, and every real one keeps its own,
             while the moving one's is drawn.
+        moving_contrast, moving_artefacts: of the moving side where they differ from ``contrast`` and ``artefacts``; one
+            modality onto another.
         remap, invert: how often a real image's intensities pass through a random curve, and how many of these curves
             are inversions.
     """
@@ -82,6 +85,8 @@ class PairSettings:
     views: ViewSettings = ViewSettings()
     contrast: ContrastSettings = ContrastSettings()
     artefacts: ArtefactSettings = ArtefactSettings()
+    moving_contrast: ContrastSettings | None = None
+    moving_artefacts: ArtefactSettings | None = None
     shapes: ShapeSettings = ShapeSettings()
     looks: LookSettings = LookSettings()
 
@@ -92,9 +97,16 @@ class PairSettings:
         if not self.not_brain:
             object.__setattr__(self, "not_brain", scheme.not_brain)
             object.__setattr__(self, "fluid", scheme.fluid)
-        if not self.contrast.classes and not self.contrast.typical:
-            filled = dataclasses.replace(self.contrast, classes=scheme.classes(), typical=scheme.typical())
-            object.__setattr__(self, "contrast", filled)
+        known = {"classes": scheme.classes(), "typical": scheme.typical()}
+        known |= {name: scheme.intensities(name) for name in ("ct", "pet")}
+        for side in ("contrast", "moving_contrast"):
+            contrast = getattr(self, side)
+            if contrast is not None and not contrast.classes and not contrast.typical:
+                object.__setattr__(self, side, dataclasses.replace(contrast, **known))
+
+    def artefacts_of(self, side: int) -> ArtefactSettings:
+        """Of the fixed side, 0, or the moving one, 1."""
+        return self.moving_artefacts or self.artefacts if side else self.artefacts
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PairSettings:
