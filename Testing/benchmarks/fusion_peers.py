@@ -194,3 +194,61 @@ def _sitk_field(transform, shape: tuple[int, int]) -> np.ndarray:
         transform, sitk.sitkVectorFloat64, size, (0.0, 0.0), (1.0, 1.0), identity
     )
     return np.moveaxis(sitk.GetArrayFromImage(field), -1, 0)[::-1]
+
+
+def measured(name: str, method: Method, folder: Path, warm: bool) -> dict:
+    """The result of one case, its field and fused image on disk; what goes wrong is told in the result."""
+    case = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    result = {**case, "method": name, "ok": False, "date": datetime.date.today().isoformat()}
+    result["versions"] = machine.versions()
+    try:
+        with np.load(folder / "case.npz") as stored:
+            fixed, moving, truth, inside, both = (
+                stored[key] for key in ("fixed", "deformed", "truth", "inside", "both")
+            )
+        images = method.images(fixed, moving)
+        if not warm:
+            method.register(images)
+        load, started = os.getloadavg()[0], time.perf_counter()
+        found = method.register(images)
+        seconds = time.perf_counter() - started
+        field, fused = method.field(found, fixed.shape), method.fused(found)
+    except Exception as error:  # whatever a program raises is its result
+        sentence = " ".join(str(error).split()) or type(error).__name__
+        return {**result, "error": sentence[-300:]}
+    score = fusion_warps.score(field, truth, inside, both)
+    target = folder / name
+    target.mkdir(exist_ok=True)
+    np.save(target / "field.npy", field.astype(np.float32))
+    if fused is not None:
+        np.save(target / "fused.npy", fused.astype(np.float32))
+    return {**result, "ok": True, "score": score, "cost": {"wall_s": seconds, "load": load}}
+
+
+def main(name: str, device: str, folders: list[str]) -> None:
+    chosen = method(name, device)
+    if name.startswith("regnet-"):
+        import torch
+
+        torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
+    warm = name == "identity"
+    for folder in map(Path, folders):
+        (folder / name).mkdir(exist_ok=True)
+        result = measured(name, chosen, folder, warm)
+        warm = warm or result["ok"]
+        runner.save(result, folder / name)
+        print(told(result), flush=True)
+
+
+def told(result: dict) -> str:
+    """One line for the screen."""
+    head = f"{result['name']:12} {result['kind']:9} {result['method']:24}"
+    if not result["ok"]:
+        return f"{head} failed: {result['error']}"
+    score = result["score"]
+    errors = f"error {score['mean_px']:5.2f} px of {score['before_px']:5.2f}  95 % {score['p95_px']:5.2f} px"
+    return f"{head} {errors}  folding {score['folding_percent']:.2f} %  {result['cost']['wall_s']:.2f} s"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
