@@ -227,10 +227,12 @@ def test_every_refinement_goes_on_from_the_prediction(installed, compared, kind)
     assert refined.report["parameters"]["refine_with"] == kind and refined.report["folding_percent"] == 0
 
 
-def test_the_default_is_the_first_choice(compared):
-    fixed, moving = contrasts(2)
-    register(fixed, moving, "deformgan", align="none", refine=1, parameters={"weights": "none"})
-    assert [(given["kind"], given["how"], given["stiffness"]) for given in compared] == [(KINDS[0], 1, 1.0)]
+@pytest.mark.parametrize(("ndim", "kind"), [(3, KINDS[0]), (2, "edges")])
+def test_the_default_is_the_first_choice_and_in_planes_what_needs_no_weights(compared, ndim, kind):
+    fixed, moving = contrasts(ndim)
+    result = register(fixed, moving, "deformgan", align="none", refine=1, parameters={"weights": "none"})
+    assert [(given["kind"], given["how"], given["stiffness"]) for given in compared] == [(kind, 1, 1.0)]
+    assert result.report["warnings"] == []
     assert float(compared[0]["start"].abs().max()) == 0
 
 

@@ -28,9 +28,11 @@ def small_weights(tmp_path_factory):
     data = save({name: tensor for name, tensor in state.items() if not name.startswith("discriminator.")})
     folder = tmp_path_factory.mktemp("models")
     (folder / "deformgan").mkdir()
-    (folder / "deformgan" / "to-t1.safetensors").write_bytes(data)
     record = {"sha256": hashlib.sha256(data).hexdigest(), "config": dataclasses.asdict(config)}
-    (folder / "deformgan" / "to-t1.json").write_text(json.dumps(record))
+    # Those for planes are of the wrong dimension.
+    for name in ("to-t1", "to-t1-2d"):
+        (folder / "deformgan" / f"{name}.safetensors").write_bytes(data)
+        (folder / "deformgan" / f"{name}.json").write_text(json.dumps(record))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(ENVIRONMENT_VARIABLE, str(folder))
         yield
@@ -80,15 +82,14 @@ def test_the_volume_is_what_the_core_makes(panel, press_apply):
 
 
 def test_without_weights_of_its_dimension_it_warns_and_translates_nothing(panel, press_apply, scene):
-    """Single slices: the weights are for volumes."""
+    """Single slices, with weights for volumes in the place of theirs."""
     image = pattern((30, 72, 64))[15:16]
     place = np.diag([-1.0, -1.0, 1.0, 1.0])
     choose(panel, (image, place), (np.roll(image.max() - image, (3, -2), axis=(1, 2)), place))
     panel.ui.refinementComboBox.currentText = "Number of steps"
     panel.ui.refineStepsSpinBox.value = 10
     report = report_of(press_apply(panel))
-    warning, of_the_descriptor = report["warnings"]
-    assert "MIND-SSC is used instead" in of_the_descriptor
+    (warning,) = report["warnings"]
     assert "not for 2D images" in warning and "translates nothing" in warning and report["weights"] is None
     assert warning in panel.ui.statusLabel.text
     assert panel.parameters.syntheticVolume is None and scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
