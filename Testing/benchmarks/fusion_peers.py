@@ -190,9 +190,7 @@ def _sitk_field(transform, shape: tuple[int, int]) -> np.ndarray:
     import SimpleITK as sitk
 
     size, identity = shape[::-1], (1.0, 0.0, 0.0, 1.0)
-    field = sitk.TransformToDisplacementField(
-        transform, sitk.sitkVectorFloat64, size, (0.0, 0.0), (1.0, 1.0), identity
-    )
+    field = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, size, (0.0, 0.0), (1.0, 1.0), identity)
     return np.moveaxis(sitk.GetArrayFromImage(field), -1, 0)[::-1]
 
 

@@ -86,7 +86,9 @@ class Warp:
     def _slopes_at(self, places: np.ndarray) -> np.ndarray:
         """∂s_i / ∂x_j, (2, 2, ...)."""
         slopes = [np.stack(np.gradient(s)) for s in self.smooth]
-        return np.stack([[ndimage.map_coordinates(d, places + MARGIN, order=1, mode="nearest") for d in s] for s in slopes])
+        return np.stack(
+            [[ndimage.map_coordinates(d, places + MARGIN, order=1, mode="nearest") for d in s] for s in slopes]
+        )
 
 
 def drawn(name: str, kind: str, shape: tuple[int, int]) -> Warp:
