@@ -16,11 +16,15 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from .. import spatial
 from ..errors import ModelError
 from .ssim import SSIM
 
 if TYPE_CHECKING:
-    from ..networks.bsafusion import Fused
+    from ..networks.bsafusion import Aligned, Fused
+
+SEEN, RIM, UNSEEN = 0.05, 2, 0.02
+"""Of :func:`where_seen`: the intensity above which something is, the voxels around it, and what the rest counts."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def fusion_losses(
     if weights.intensity:
         terms["intensity"] = weights.intensity * intensity_loss(found.fused, fixed, found.warped)
     if weights.endpoint and displacement is not None:
-        terms["endpoint"] = weights.endpoint * endpoint_loss(found.displacement, displacement)
+        terms["endpoint"] = weights.endpoint * endpoint_losses(found.aligned, displacement, where_seen(fixed))
     return terms
 
 
@@ -169,9 +173,48 @@ def intensity_loss(fused: Tensor, fixed: Tensor, warped: Tensor) -> Tensor:
     return functional.l1_loss(fused, torch.maximum(fixed, warped))
 
 
-def endpoint_loss(displacement: Tensor, known: Tensor) -> Tensor:
-    """Mean distance in voxels between where two displacements (B, d, *shape) lead."""
-    return (displacement - known).square().sum(1).add(1e-12).sqrt().mean()
+def endpoint_loss(displacement: Tensor, known: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean distance in voxels between where two displacements (B, d, *shape) lead.
+
+    Args:
+        weight: (B, 1, *shape), how much each voxel counts; all the same by default.
+    """
+    distance = (displacement - known).square().sum(1, keepdim=True).add(1e-12).sqrt()
+    return distance.mean() if weight is None else (weight * distance).sum() / weight.sum()
+
+
+def where_seen(image: Tensor) -> Tensor:
+    """(B, 1, *shape), 1 where the image shows something or borders on what does, little elsewhere: of displacements in
+    air nothing can be known."""
+    pool = functional.max_pool2d if image.ndim == 4 else functional.max_pool3d
+    return pool((image > SEEN).to(image.dtype), 2 * RIM + 1, 1, RIM).clamp(min=UNSEEN)
+
+
+def endpoint_losses(found: Aligned, known: Tensor, weight: Tensor | None = None) -> Tensor:
+    """:func:`endpoint_loss`, the mean of that in the end and, if sizes are multiples of 16, those after each level."""
+    parts = [endpoint_loss(found.displacement, known, weight)]
+    if not any(n % 16 for n in known.shape[2:]):
+        parts += partial_losses(found.fixed_levels, found.moving_levels, known, weight)
+    return torch.stack(parts).mean()
+
+
+def partial_losses(
+    fixed: Sequence[Tensor], moving: Sequence[Tensor], known: Tensor, weight: Tensor | None = None
+) -> list[Tensor]:
+    """What :func:`endpoint_loss` is, in voxels of ``known`` (B, d, *shape), after each level but the last, coarse to
+    fine, of displacements (B, d, *grid) of both images in voxels of the grid. Every level gets its own, as what a fine
+    one has to do depends on how far the coarse ones have come."""
+    found, total = [], None
+    for first, second in zip(fixed[:-1], moving[:-1], strict=True):
+        grid = first.shape[2:]
+        step = second - first
+        total = step if total is None else spatial.resize_displacement(total, grid) + step
+        wanted = spatial.resize_displacement(known, grid)
+        size = torch.tensor([(n - 1) / max(m - 1, 1) for n, m in zip(known.shape[2:], grid, strict=True)])
+        size = size.to(known).view(1, -1, *(1,) * len(grid))
+        here = None if weight is None else spatial.reduce(weight, grid)
+        found.append(endpoint_loss(size * total, size * wanted, here))
+    return found
 
 
 def edges(image: Tensor) -> Tensor:

@@ -9,20 +9,22 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..losses.fusion import FusionWeights, StructureBalance, fusion_losses
+from ..losses.fusion import FusionWeights, StructureBalance, endpoint_losses, fusion_losses, where_seen
 from ..networks.bsafusion import BSAFusion, BSAFusionConfig
 from ..spatial import warp
 from ..training.config import Strict
 from ..training.recipe import Pair, RegistrationRecipe
 from ..training.schedule import Place
 from .bsafusion_run import TRAINING_ONLY
+from .masr_weights import installed
 
 BALANCE = "balance"
 """Buffer of a network in training: mu and the two sums of :class:`~regnet.losses.fusion.StructureBalance`."""
 
 
 class Options(Strict):
-    """Of a stage: the weights of :class:`~regnet.losses.fusion.FusionWeights`."""
+    """Of a stage: the weights of :class:`~regnet.losses.fusion.FusionWeights`; or ``only_compare``, by which nothing
+    but the comparison at shifts learns, from the known displacement."""
 
     modality: float = Field(1.0, ge=0)
     exchange: float = Field(1.0, ge=0)
@@ -32,9 +34,10 @@ class Options(Strict):
     gradient: float = Field(1.0, ge=0)
     intensity: float = Field(0.5, ge=0)
     endpoint: float = Field(0.0, ge=0)
+    only_compare: bool = False
 
     def weights(self) -> FusionWeights:
-        return FusionWeights(**self.model_dump())
+        return FusionWeights(**self.model_dump(exclude={"only_compare"}))
 
 
 class Recipe(RegistrationRecipe):
@@ -44,21 +47,29 @@ class Recipe(RegistrationRecipe):
     def build(self) -> BSAFusion:
         fixed = {"dims": len(self.config.shape), "image_shape": self.config.shape}
         network = BSAFusion(BSAFusionConfig.from_dict({**fixed, **self.config.network}))
+        if network.settings.matching == "dsir":
+            network.matching.structure.descriptor.load_state_dict(installed(network.dims, "BSAFusion")[0])
         # In the network, so that it is in the checkpoints.
         network.register_buffer(BALANCE, torch.tensor([1.0, 0.0, 0.0]))
         return network
 
     def parameters(self, network: BSAFusion, options: Options) -> Iterable[nn.Parameter]:
-        """All but the frozen classifier's."""
-        return (entry for name, entry in network.named_parameters() if not name.startswith(TRAINING_ONLY))
+        """All but the frozen classifier's, or those of the comparison."""
+        if options.only_compare:
+            return (entry for entry in network.matching.parameters() if entry.requires_grad)
+        return (entry for name, entry in network.named_parameters() if entry.requires_grad)
 
     def losses(self, network: BSAFusion, pair: Pair, options: Options, place: Place) -> dict[str, Tensor]:
+        if options.only_compare:
+            found = network.compare(pair["fixed"], pair["moving"])
+            return {"total": endpoint_losses(found, pair["displacement"], where_seen(pair["fixed"]))}
         balance = StructureBalance.restored(network.get_buffer(BALANCE))
         if place.step % self.config.steps_per_epoch == 0 and place.part == 0:
             network.refresh()
             balance.refresh()
         fixed, moving = pair["fixed"], pair["moving"]
-        found = network(fixed, moving)
+        # A stage that only learns to register need not fuse.
+        found = network(fixed, moving, fuse=max(options.structure, options.gradient, options.intensity) > 0)
         undistorted = warp(moving, pair["displacement"])
         terms = fusion_losses(found, fixed, undistorted, pair["displacement"], options.weights(), balance)
         network.get_buffer(BALANCE).copy_(balance.state())
@@ -66,6 +77,8 @@ class Recipe(RegistrationRecipe):
 
     def displacement(self, network: BSAFusion, pair: Pair, options: Options) -> Tensor:
         with torch.inference_mode():
+            if options.only_compare:
+                return network.compare(pair["fixed"], pair["moving"]).displacement
             return network.register(pair["fixed"], pair["moving"])
 
     def export(self, network: BSAFusion) -> tuple[dict[str, Tensor], dict[str, Any]]:

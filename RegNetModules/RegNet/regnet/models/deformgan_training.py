@@ -13,7 +13,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..errors import ModelError
 from ..losses.adversarial import ImagePool
 from ..networks.deformgan import (
     Deformed,
@@ -27,7 +26,7 @@ from ..networks.deformgan import (
 from ..training.config import Strict
 from ..training.recipe import AdversarialRecipe, Pair
 from ..training.schedule import Place
-from ..zoo import find_weights, load_state
+from .masr_weights import installed
 
 PLAYERS = ("discriminator", "generator", "registration")
 BETAS = (0.5, 0.999)
@@ -121,12 +120,8 @@ def begin_as_masr(network: DeformGAN) -> None:
     Raises:
         ModelError: they are not installed, or of another dimension.
     """
-    record = find_weights("masr")
-    if record is None or record.config.get("dims", 3) != network.dims:
-        raise ModelError(f"Deform-GAN with dsir needs MASR-Net's weights for {network.dims}D images; install them.")
-    state, net = load_state(record), network.registration
-    own = {name: tensor.float() for name, tensor in state.items() if not name.startswith("matcher.")}
+    own, matcher, config = installed(network.dims, "Deform-GAN")
+    net = network.registration
     net.descriptor.load_state_dict(own)
-    if record.config.get("matcher_width") == network.settings.matching:
-        matcher = {name.removeprefix("matcher."): t.float() for name, t in state.items() if name.startswith("matcher.")}
+    if config.get("matcher_width") == network.settings.matching:
         net.matcher.load_state_dict(matcher)

@@ -21,6 +21,7 @@ from .blocks import check_dims, same_pair, to_multiple
 from .bsafusion_align import StepwiseAlignment, accumulated
 from .bsafusion_encoder import PATCH, Encoded, Representation
 from .bsafusion_fuse import FusionDecoder
+from .bsafusion_matching import Matching
 from .settings import NetworkSettings
 
 LEVELS = 5
@@ -29,6 +30,7 @@ CHOICES = {
     "restormer": ("canonical", "authors"),
     "accumulate": ("sum", "compose"),
     "level_scale": ("exact", "powers"),
+    "matching": ("none", "learned", "dsir"),
 }
 
 
@@ -47,6 +49,8 @@ class BSAFusionConfig(NetworkSettings):
         heads, mlp, depth, dropout: of the transformers.
         positions: entries along each axis of the learned plane of positions; 0 for 256 in planes, 32 in volumes.
         restormer, expansion: see :class:`~regnet.networks.bsafusion_encoder.Restormer`.
+        matching, matching_width: what is compared at shifts, see :class:`~regnet.networks.bsafusion_matching.Matching`;
+            ``none`` as published.
         accumulate: see :func:`~regnet.networks.bsafusion_align.accumulated`.
         level_scale: see :func:`~regnet.networks.bsafusion_align.raised`.
     """
@@ -67,6 +71,8 @@ class BSAFusionConfig(NetworkSettings):
     positions: int = 0
     restormer: Literal["canonical", "authors"] = "canonical"
     expansion: int = 4
+    matching: Literal["none", "learned", "dsir"] = "none"
+    matching_width: int = 24
     accumulate: Literal["sum", "compose"] = "sum"
     level_scale: Literal["exact", "powers"] = "exact"
 
@@ -84,6 +90,7 @@ class BSAFusionConfig(NetworkSettings):
                 f" {len(self.fusion)}."
             )
         sizes = (self.shallow, self.narrow, self.heads, self.mlp, self.depth, self.expansion, self.tokens)
+        sizes += (self.matching_width,)
         if min(*self.widths, *self.fusion, *sizes) < 1 or self.positions < 0:
             raise ModelError("BSAFusion's widths, heads, depth and expansion must be 1 or more each.")
         if self.expansion % 2:
@@ -111,12 +118,13 @@ class Aligned:
 
 @dataclass(frozen=True)
 class Fused:
-    """All that a pass finds: ``warped``, the moving image on the fixed one, and ``fused`` are (B, 1, *shape)."""
+    """All that a pass finds: ``warped``, the moving image on the fixed one, and ``fused`` are (B, 1, *shape); without a
+    fusion ``fused`` is None."""
 
     encoded: Encoded
     aligned: Aligned
     warped: Tensor
-    fused: Tensor
+    fused: Tensor | None
 
     @property
     def displacement(self) -> Tensor:
@@ -157,6 +165,9 @@ class BSAFusion(nn.Module):
             expansion=config.expansion,
         )
         self.alignment = StepwiseAlignment(config.dims, config.widths)
+        self.matching = None
+        if config.matching != "none":
+            self.matching = Matching(config.dims, config.matching, config.matching_width, config.widths)
         self.decoder = FusionDecoder(
             config.dims, config.widths[:-1], config.fusion, config.shallow, config.restormer, config.expansion
         )
@@ -186,9 +197,27 @@ class BSAFusion(nn.Module):
             raise ModelError(f"BSAFusion cannot {how!r} displacements; choose from {', '.join(CHOICES['accumulate'])}.")
         if encoded.transferred is None:
             raise ModelError("Aligning needs the transferred tokens; encode the images with them.")
-        levels = self.alignment(*encoded.transferred)
-        whole = accumulated(levels, encoded.padded, how, self.settings.level_scale)
-        return Aligned(_cut(whole, encoded.shape), *(tuple(side) for side in levels))
+        compared = self.matching(*encoded.images) if self.matching is not None else None
+        return self._aligned(self.alignment(*encoded.transferred, compared), encoded.shape, encoded.padded, how)
+
+    def compare(self, fixed: Tensor, moving: Tensor) -> Aligned:
+        """How far images (B, 1, *shape) in [0, 1] are aligned by their comparison at shifts alone, to be trained first.
+
+        Raises:
+            ModelError: nothing is compared by this configuration.
+        """
+        if self.matching is None:
+            raise ModelError("This BSAFusion compares nothing at shifts; choose a matching other than 'none'.")
+        same_pair(moving, fixed, self.dims)
+        images = [to_multiple(image, PATCH) for image in (fixed, moving)]
+        shape, padded = (tuple(image.shape[2:]) for image in (fixed, images[0]))
+        return self._aligned(self.matching(*images).alone(), shape, padded, self.settings.accumulate)
+
+    def _aligned(
+        self, levels: tuple[list[Tensor], list[Tensor]], shape: tuple[int, ...], padded: tuple[int, ...], how: str
+    ) -> Aligned:
+        whole = accumulated(levels, padded, how, self.settings.level_scale)
+        return Aligned(_cut(whole, shape), *(tuple(side) for side in levels))
 
     def fuse(self, encoded: Encoded, displacement: Tensor | None = None) -> Tensor:
         """The fused image (B, 1, *shape) in (0, 1).
@@ -209,11 +238,11 @@ class BSAFusion(nn.Module):
         """Displacement (B, d, *shape) in voxels, pull, of images (B, 1, *shape) in [0, 1]."""
         return self.align(self.encode(fixed, moving)).displacement
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Fused:
-        """Register, warp and fuse images (B, 1, *shape) in [0, 1]."""
+    def forward(self, fixed: Tensor, moving: Tensor, fuse: bool = True) -> Fused:
+        """Register, warp and, unless told not to, fuse images (B, 1, *shape) in [0, 1]."""
         encoded = self.encode(fixed, moving)
         aligned = self.align(encoded)
-        fused = self.fuse(encoded, aligned.displacement)
+        fused = self.fuse(encoded, aligned.displacement) if fuse else None
         return Fused(encoded, aligned, warp(moving, aligned.displacement), fused)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .. import spatial
 from .blocks import convolution, keep_variance
 from .bsafusion_encoder import Pointwise
+from .bsafusion_matching import Compared
 
 GAIN = 0.1
 """Of the flow layers, which sum over thousands of entries: with steps that suit all other layers they would run into
@@ -43,18 +44,24 @@ class RegistrationLayer(nn.Module):
         nn.init.zeros_(self.flow.weight)
         nn.init.zeros_(self.flow.bias)
 
-    def forward(self, both: Tensor, side: int, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """``side``: 0 if it is the fixed images that move, 1 for the moving ones."""
+    def forward(
+        self, both: Tensor, side: int, context: Tensor | None = None, compared: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """``side``: 0 if it is the fixed images that move, 1 for the moving ones; ``compared``: of that side, what
+        :class:`~regnet.networks.bsafusion_matching.Comparison` gives."""
         images = both.chunk(2)
         x = leaky(self.joint(torch.cat([images[side], images[1 - side]], dim=1)))
         if context is not None:
             x = x + context
+        if compared is not None:
+            x = x + compared[0]
         first, second = self._attended(both).chunk(2)
         x = x + first + second
         x = x + leaky(self.residual(x))
         flow = self.flow(x)
         # What half precision leaves of a voxel of a coarse level is not enough.
-        flow = torch.tanh(GAIN * (flow if flow.dtype == torch.float64 else flow.float()))
+        flow = GAIN * (flow if flow.dtype == torch.float64 else flow.float())
+        flow = torch.tanh(flow if compared is None else flow + compared[1].to(flow.dtype))
         return flow, None if self.onward is None else leaky(twice(self.onward(x)))
 
     def _attended(self, both: Tensor) -> Tensor:
@@ -91,15 +98,20 @@ class StepwiseAlignment(nn.Module):
         self.reverse_layers = nn.ModuleList(RegistrationLayer(dims, a, b) for a, b in zip(widths, below, strict=True))
         self.decoder = nn.ModuleList(Raise(dims, a, b) for a, b in zip(widths, widths[1:], strict=False))
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(
+        self, fixed: Tensor, moving: Tensor, compared: Compared | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         fields: tuple[list[Tensor], list[Tensor]] = ([], [])
         contexts: list[Tensor | None] = [None, None]
         both = torch.cat([fixed, moving])
         for level, layers in enumerate(zip(self.forward_layers, self.reverse_layers, strict=True)):
+            told = compared.at(level) if compared is not None else None
             for side, layer in enumerate(layers):
-                field, contexts[side] = layer(both, side, contexts[side])
+                field, contexts[side] = layer(both, side, contexts[side], told[side] if told else None)
                 fields[side].append(field)
             if level < len(self.decoder):
+                if compared is not None:
+                    compared.step([side[-1] for side in fields])
                 steps = torch.cat([side[-1] for side in fields])
                 both = self.decoder[level](spatial.warp(both, steps, padding="border"))
         return fields

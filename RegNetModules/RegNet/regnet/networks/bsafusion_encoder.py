@@ -30,6 +30,7 @@ class Encoded:
     ``shape`` is the images'; the features are of their size made multiples of 16, ``padded``.
 
     Attributes:
+        images: (B, 1, *padded).
         shallow: (B, C, *padded).
         tokens: (B, T, *grid), the grid being a 16th of ``padded``; ahead of the transfers, so they differ by modality.
         heads: (B, T), the MFRHs.
@@ -40,6 +41,7 @@ class Encoded:
 
     shape: tuple[int, ...]
     padded: tuple[int, ...]
+    images: Pair
     shallow: Pair
     tokens: Pair
     heads: Pair
@@ -238,7 +240,9 @@ class Representation(nn.Module):
             judged = tuple(self.frozen(given)[2] for given in moved) if self.training else None
             transferred = tuple(_gridded(given, grid) for given in moved)
         pair = tuple(_gridded(given, grid) for given in tokens)
-        return Encoded(tuple(shape), padded, shallow.chunk(2), pair, heads, logits, transferred, judged)
+        return Encoded(
+            tuple(shape), padded, (fixed, moving), shallow.chunk(2), pair, heads, logits, transferred, judged
+        )
 
 
 def _last(features: Tensor) -> Tensor:
