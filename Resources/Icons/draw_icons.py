@@ -132,6 +132,30 @@ def draw_deformgan(path: Path) -> None:
     plt.close(figure)
 
 
+def draw_bsafusion(path: Path) -> None:
+    """A skull and what glows inside it, on their way into one picture."""
+    figure, axes, clip = tile()
+    draw_grid(axes, clip)
+    (x, y), (core_x, core_y) = outline(0.62), outline(0.34, 0.06)
+    for place, parts in (((-0.52, 0.42), "skull"), ((0.52, 0.42), "glow"), ((0.0, -0.42), "both")):
+        if parts != "skull":
+            for size, alpha in ((1.0, 0.35), (0.66, 0.6), (0.33, 1.0)):
+                axes.fill(core_x * size + place[0], core_y * size + place[1], color=MOVING, alpha=alpha, lw=0, zorder=3)
+        axes.plot(
+            x + place[0],
+            y + place[1],
+            color=FIXED,
+            lw=3.2 if parts != "glow" else 1.0,
+            alpha=1.0 if parts != "glow" else 0.5,
+            zorder=4,
+        )
+    arrow = {"arrowstyle": "-|>,head_width=0.24,head_length=0.4", "color": WHITE, "lw": 2.0}
+    for side in (-1, 1):
+        axes.annotate("", xy=(0.26 * side, -0.22), xytext=(0.5 * side, 0.06), arrowprops=arrow, zorder=5)
+    figure.savefig(path, transparent=True)
+    plt.close(figure)
+
+
 def draw_demo_pair(path: Path) -> None:
     import SimpleITK as sitk
 
@@ -162,4 +186,5 @@ if __name__ == "__main__":
     draw_masr(MODULES / "RegNetMASR/Resources/Icons/RegNetMASR.png")
     draw_ddim(MODULES / "RegNetDDIM/Resources/Icons/RegNetDDIM.png")
     draw_deformgan(MODULES / "RegNetDeformGAN/Resources/Icons/RegNetDeformGAN.png")
+    draw_bsafusion(MODULES / "RegNetBSAFusion/Resources/Icons/RegNetBSAFusion.png")
     draw_demo_pair(MODULES / "RegNet/Resources/Icons/RegNetDemoPair.png")

@@ -20,7 +20,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "RegNetModules" / "RegNet"
-PANELS = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN")
+sys.path.insert(0, str(SOURCE))
+
+from regnet.models import MODEL_NAMES  # noqa: E402
+
+MODELS = {
+    "avsm": "RegNetAVSM",
+    "masr": "RegNetMASR",
+    "ddim": "RegNetDDIM",
+    "deformgan": "RegNetDeformGAN",
+    "bsafusion": "RegNetBSAFusion",
+}
 
 IMPORTS = {
     "python": "pass",
@@ -93,7 +103,7 @@ def main() -> None:
     bare = imports["python"]
     for name, value in imports.items():
         print(f"{name:22} {1000 * value:7.0f} ms   {value / bare:5.2f} × python   {1000 * (value - bare):+6.0f} ms")
-    panels = {name: panel(name, options.repeat) for name in PANELS}
+    panels = {name: panel(name, options.repeat) for name in ("RegNet", *(MODELS[model] for model in MODEL_NAMES))}
     for name, found in panels.items():
         if "error" in found:
             print(f"panel {name:16} left out: {found['error']}")

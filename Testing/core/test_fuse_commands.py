@@ -116,6 +116,28 @@ def test_the_worker_fuses_aligned_images_in_the_colours_it_is_given(start, tmp_p
     assert "(at " in host.until("failed")["text"]
 
 
+def test_the_worker_fuses_through_the_displacements_it_is_given(start, tmp_path):
+    images = [blob_image(GRID, 1, 16), blob_image(GRID, 2, 16)]
+    field = smooth_field(GRID, 6.0)
+    for name, array in (
+        ("fixed", images[0].data[0].numpy()),
+        ("moving", images[1].data[0].numpy()),
+        ("field", field.displacement),
+        ("flat", field.displacement[..., :2]),
+    ):
+        np.save(tmp_path / f"{name}.npy", array)
+    host = start(quick)
+    place = {"index_to_world": GRID.index_to_world.tolist()}
+    host.send(**ask(tmp_path, displacement={"file": "field.npy", **place}, mode="volume"))
+    found = np.load(tmp_path / host.until("done")["result"]["fused"]["file"])
+    expected, still = (fuse(*images, transform, mode="volume").image.data.numpy() for transform in (field, None))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - still).max() > 1e-3
+    host.send(**ask(tmp_path, id="g", displacement={"file": "flat.npy", **place}))
+    text = host.until("failed")["text"]
+    assert text == "The file 'flat.npy' does not hold displacements of shape (D, H, W, 3)."
+
+
 def test_a_registration_fuses_with_its_own_transform():
     fixed, moving = blob_image(FLAT, 1, 20), blob_image(FLAT, 1, 20, moved_by=lambda points: points + [3.0, -2.0, 0.0])
     options = {"align": "none", "refine": 10, "parameters": {"refine_with": "edges"}}

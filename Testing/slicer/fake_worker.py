@@ -3,7 +3,8 @@
 ``python fake_worker.py MODE`` with MODE one of: ``shift`` (a known transform at once), ``slow`` (three seconds of
 progress, can be cancelled), ``deaf`` (the same, but never obeys a cancel), ``crash`` (dies in the middle), ``refuse``
 (answers with one sentence), ``garbage`` (noise on its output, then as ``shift``), ``mute`` (never becomes ready).
-Where the model's parameter ``translation`` asks for a synthetic image, it sends one.
+Where the model's parameter ``translation`` asks for a synthetic image, it sends one, and where ``fusion`` does not say
+``off``, a fused one. It also answers ``fuse``.
 """
 
 from __future__ import annotations
@@ -36,9 +37,29 @@ def translated(image: np.ndarray) -> np.ndarray:
     return ((high - image) / (high - low)).astype(np.float32)
 
 
+def fused(fixed: np.ndarray, colours: dict | None) -> np.ndarray:
+    """What stands for the fused image: float32 (1, D, H, W), or uint8 (3, D, H, W) where there are colours."""
+    if colours is None:
+        return (0.5 * fixed + 7.0).astype(np.float32)[None]
+    low, high = float(fixed.min()), float(fixed.max())
+    bright = ((fixed - low) / (high - low))[None] * np.array([255.0, 128.0, 30.0]).reshape(3, 1, 1, 1)
+    return np.rint(bright).astype(np.uint8)
+
+
+FUSION = {"mode": "slices", "weights": "ct-mri", "reason": "the volume would need 299 MB"}
+
+
 def send(message: dict) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
+
+
+def answer_fusion(request: dict) -> dict:
+    folder = Path(request["folder"])
+    fixed = np.load(folder / request["fixed"]["file"], allow_pickle=False)
+    np.save(folder / "fused.npy", fused(fixed, request["colours"]))
+    place = {"index_to_world": request["fixed"]["index_to_world"], "ndim": request["fixed"]["ndim"]}
+    return {"fused": {"file": "fused.npy", **place}, "report": {**FUSION, "weights": request["weights"]}}
 
 
 def answer(request: dict) -> dict:
@@ -56,9 +77,13 @@ def answer(request: dict) -> dict:
         "affine": AFFINE,
         "displacement": {"file": "displacement.npy", **place},
         "warped": {"file": "warped.npy", **place},
+        "fused": None,
         "synthetic": None,
         "report": report,
     }
+    if request.get("parameters", {}).get("fusion", "off") != "off":
+        np.save(folder / "fused.npy", fused(fixed, request["colours"]))
+        result["fused"], report["fusion"] = {"file": "fused.npy", **place}, FUSION
     if request.get("parameters", {}).get("translation"):
         np.save(folder / "synthetic.npy", translated(fixed)[None])
         result["synthetic"] = {"file": "synthetic.npy", **place}
@@ -68,7 +93,7 @@ def answer(request: dict) -> dict:
 def work_slowly(request: dict, cancelled: threading.Event, obedient: bool) -> bool:
     """Three seconds of progress; False if cancelled."""
     for step in range(60):
-        send({"id": request["id"], "event": "progress", "fraction": step / 60, "stage": "register", "text": ""})
+        send({"id": request["id"], "event": "progress", "fraction": step / 60, "stage": request["command"], "text": ""})
         time.sleep(0.05)
         if obedient and cancelled.is_set():
             return False
@@ -88,7 +113,8 @@ def serve(mode: str, request: dict, cancelled: threading.Event) -> None:
     if mode in ("slow", "deaf") and not work_slowly(request, cancelled, mode == "slow"):
         send({"id": identity, "event": "failed", "kind": "cancelled", "text": "Cancelled; nothing was changed."})
         return
-    send({"id": identity, "event": "done", "result": answer(request)})
+    work = answer_fusion if request["command"] == "fuse" else answer
+    send({"id": identity, "event": "done", "result": work(request)})
 
 
 def main(mode: str) -> None:

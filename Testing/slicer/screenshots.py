@@ -16,7 +16,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 MODULES = HERE.parents[1] / "RegNetModules"
-NAMES = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN")
+NAMES = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN", "RegNetBSAFusion")
 sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in NAMES)]
 
 import host  # noqa: E402
@@ -27,6 +27,7 @@ import ctk  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
 from host.pictures import read_png, render_to_array, write_png  # noqa: E402
+from regnet.models import MODEL_NAMES  # noqa: E402
 
 PANEL_WIDTH, HEIGHT = 500, 1000
 VIEWS = {"Red": (660, HEIGHT), "Yellow": (540, HEIGHT // 2), "Green": (540, HEIGHT // 2)}
@@ -35,6 +36,8 @@ COLOURS = {"Red": (243, 74, 51), "Yellow": (237, 213, 76), "Green": (110, 176, 7
 PATIENCE_S = 600
 PICTURES = {"RegNetAVSM": "", "RegNetMASR": "masr-", "RegNetDDIM": "ddim-", "RegNetDeformGAN": "deformgan-"}
 """Modules, and what their pictures' names begin with."""
+if "bsafusion" in MODEL_NAMES:  # once its weights ship
+    PICTURES["RegNetBSAFusion"] = "bsafusion-"
 
 
 def wait(until=None, seconds: float = 0.5) -> None:
@@ -133,6 +136,10 @@ def save_run(panel, folder: Path, prefix: str) -> None:
     panel.ui.fadeButton.click()
     panel.ui.gridCheckBox.click()
     save(panel, folder / f"{prefix}after.png", hidden=("inputsSection", "alignmentSection", "modelSection"))
+    if panel.parameters.fusedVolume is not None:
+        panel.ui.gridCheckBox.click()
+        panel.ui.fusedButton.click()
+        save(panel, folder / f"{prefix}fused.png", hidden=("inputsSection", "alignmentSection", "modelSection"))
 
 
 def main() -> None:

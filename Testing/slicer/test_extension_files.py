@@ -159,7 +159,7 @@ def test_ui_and_parameter_node_name_the_same_parameters(scene):
 
     root = ElementTree.parse(ROOT / "RegNetModules/RegNet/Resources/UI/RegNetPanel.ui").getroot()
     named = [p.find("string").text for p in root.iter("property") if p.get("name") == "SlicerParameterName"]
-    without_a_widget = {"model", "modelParameters", "syntheticVolume"}
+    without_a_widget = {"model", "modelParameters", "syntheticVolume", "fusedVolume"}
     assert sorted(named) == sorted(set(PanelParameterNode.allParameters) - without_a_widget)
 
 

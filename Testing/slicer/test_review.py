@@ -178,7 +178,7 @@ def test_removing_a_volume_while_tiles_are_shown(pair, grab_slice, scene, proces
     process_events()
     assert pair.parameters.movingVolume is not removed
     assert share(grab_slice("Red", size=SIZE), FIXED_GREY) > 0.99
-    assert not pair.ui.reviewSection.enabled
+    assert not pair.ui.reviewFrame.enabled
 
 
 def test_closing_the_scene_while_tiles_are_shown(pair, grab_slice, scene, process_events):

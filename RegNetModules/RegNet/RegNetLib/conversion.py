@@ -16,6 +16,8 @@ from vtk.util import numpy_support
 
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 """LPS from RAS, and RAS from LPS."""
+MOST_SAMPLES = 500_000
+"""Of a transform that is looked at point by point: a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,33 @@ def into_own_coordinates(pull, parent):
     return result
 
 
+def displacement_through(parent, lattice: ImageArray) -> ImageArray:
+    """Where the points of ``lattice`` lie in the coordinates of a volume below ``parent``, as a displacement field.
+
+    The array is (D, H, W, 3) float32, LPS mm, over the same corners and of at most :data:`MOST_SAMPLES` points.
+    """
+    shape = np.array(lattice.array.shape[:3])
+    stride = max(1.0, (shape.prod() / MOST_SAMPLES) ** (1.0 / np.count_nonzero(shape > 1)))
+    counts = np.where(shape > 1, np.maximum((shape / stride).astype(int), 2), 1)
+    steps = (shape - 1) / np.maximum(counts - 1, 1)
+    matrix = lattice.index_to_world @ np.diag([*np.where(counts > 1, steps, 1.0)[::-1], 1.0])
+    from_world, chain, sampled = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform(), vtk.vtkTransformToGrid()
+    parent.GetTransformFromWorld(from_world)
+    chain.PostMultiply()
+    chain.Concatenate(slicer.util.vtkMatrixFromArray(FLIP @ matrix))
+    chain.Concatenate(from_world)
+    sampled.SetInput(chain)
+    sampled.SetGridExtent(0, int(counts[2]) - 1, 0, int(counts[1]) - 1, 0, int(counts[0]) - 1)
+    sampled.SetGridScalarTypeToDouble()
+    sampled.Update()
+    moved = numpy_support.vtk_to_numpy(sampled.GetOutput().GetPointData().GetScalars()).reshape(*counts, 3)
+    index = np.stack(np.indices(counts)[::-1], axis=-1)
+    points = index @ matrix[:3, :3].T + matrix[:3, 3]
+    return ImageArray(((moved + index) * np.diag(FLIP)[:3] - points).astype(np.float32), matrix)
+
+
 def set_volume(volume, array, index_to_world) -> None:
-    """Give a volume node an array (D, H, W) and its place in the world (LPS mm)."""
+    """Give a volume node an array (D, H, W), or (D, H, W, C), and its place in the world (LPS mm)."""
     slicer.util.updateVolumeFromArray(volume, array)
     volume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(FLIP @ np.asarray(index_to_world, float)))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from regnet.models import get_info
 from slicer.i18n import tr as _
 
 from . import conversion
+from .colours import colours_of
 from .result_import import RESULT_PARENT, is_own_result
 
 MINIMUM_SIZE = 16
@@ -12,7 +14,11 @@ MINIMUM_SIZE = 16
 
 def what_is_missing(parameters) -> str:
     """One sentence that says why the registration cannot start; empty when it can. Cheap: called at every change."""
-    fixed, moving = parameters.fixedVolume, parameters.movingVolume
+    return problem_of_pair(parameters.fixedVolume, parameters.movingVolume) or _problem_of_outputs(parameters)
+
+
+def problem_of_pair(fixed, moving) -> str:
+    """One sentence that says why the two volumes are no pair; empty when they are."""
     if fixed is None:
         return _("Choose a fixed volume.")
     if moving is None:
@@ -23,9 +29,9 @@ def what_is_missing(parameters) -> str:
         problem = _problem_of(volume)
         if problem:
             return problem
-    if _is_flat(fixed) != _is_flat(moving):
+    if is_flat(fixed) != is_flat(moving):
         return _("One volume is a single slice and the other is not; choose two of the same dimension.")
-    return _problem_of_outputs(parameters)
+    return ""
 
 
 def _problem_of_outputs(parameters) -> str:
@@ -54,7 +60,7 @@ def _problem_of(volume) -> str:
         return _("Volume “{name}” has {count} channels; choose one with a single channel.").format(
             name=name, count=components
         )
-    size = [n for n in image.GetDimensions() if n > 1] if _is_flat(volume) else list(image.GetDimensions())
+    size = [n for n in image.GetDimensions() if n > 1] if is_flat(volume) else list(image.GetDimensions())
     if len(size) < 2 or min(size) < MINIMUM_SIZE:
         return _("Volume “{name}” has only {size} voxels; at least {minimum} are needed along each axis.").format(
             name=name, size=" × ".join(map(str, image.GetDimensions())), minimum=MINIMUM_SIZE
@@ -65,7 +71,8 @@ def _problem_of(volume) -> str:
     return ""
 
 
-def _is_flat(volume) -> bool:
+def is_flat(volume) -> bool:
+    """Whether a volume is a single slice, which is registered in its plane."""
     return volume.GetImageData().GetDimensions()[2] == 1
 
 
@@ -85,8 +92,8 @@ def build_request(parameters, model_parameters: dict, folder) -> dict:
     fixed, moving = parameters.fixedVolume, parameters.movingVolume
     return {
         "command": "register",
-        "fixed": _written(conversion.volume_to_array(fixed, fixed.GetParentTransformNode()), "fixed", folder),
-        "moving": _written(conversion.volume_to_array(moving, placing_parent(moving)), "moving", folder),
+        "fixed": written(conversion.volume_to_array(fixed, fixed.GetParentTransformNode()), "fixed", folder),
+        "moving": written(conversion.volume_to_array(moving, placing_parent(moving)), "moving", folder),
         "fixed_mask": _mask(parameters.fixedMask, "fixed_mask", folder),
         "moving_mask": _mask(parameters.movingMask, "moving_mask", folder),
         "model": parameters.model,
@@ -95,6 +102,7 @@ def build_request(parameters, model_parameters: dict, folder) -> dict:
         "parameters": model_parameters,
         "device": parameters.device.value,
         "seed": parameters.seed,
+        "colours": colours_of(moving) if get_info(parameters.model).fuses else None,
     }
 
 
@@ -105,10 +113,11 @@ def _mask(node, name: str, folder) -> dict | None:
     if labels is None:
         raise ValueError(_("Mask “{name}” is empty; choose another one or none.").format(name=node.GetName()))
     inside = conversion.ImageArray((labels.array > 0).astype("uint8"), labels.index_to_world)
-    return _written(inside, name, folder)
+    return written(inside, name, folder)
 
 
-def _written(image: conversion.ImageArray, name: str, folder) -> dict:
+def written(image: conversion.ImageArray, name: str, folder) -> dict:
+    """Write an array into ``folder`` and describe it as the worker's protocol does."""
     return {
         "file": folder.save(name, image.array),
         "index_to_world": image.index_to_world.tolist(),

@@ -13,6 +13,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedL
 from slicer.util import VTKObservationMixin
 
 from .connections import Connections
+from .fuse_section import FuseSection
 from .parameter_form import ParameterForm
 from .parameter_node import PanelParameterNode
 from .result_section import ResultSection
@@ -64,6 +65,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         panel.setMRMLScene(slicer.mrmlScene)
         self.ui.demoButton.visible = demo_folder() is not None
         self.result = ResultSection(self.ui)
+        self.fuse = FuseSection(self.ui, self.client, self._get_parameters, self._on_fused)
         self.review = ReviewSection(self.ui, self._get_parameters)
         self.run = RunSection(self.ui, self.client, self._get_parameters, self._get_model, self._on_result)
         self.connections = Connections()
@@ -85,6 +87,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.ui is None:
             return
         self.run.close()
+        self.fuse.close()
         self.review.close()
         self._forget_parameters()
         self._drop_form()
@@ -93,7 +96,8 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         self._observe_parameters()
-        self.run.refresh()  # another panel may have been using the worker meanwhile
+        self.run.refresh()
+        self.fuse.refresh()  # weights, or torch, may have been installed meanwhile
         self.review.resume()
 
     def exit(self) -> None:
@@ -102,6 +106,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def on_scene_start_close(self, *_arguments) -> None:
         self.run.abandon()
+        self.fuse.abandon()
         self.review.suspend()
         self._forget_parameters()
 
@@ -110,7 +115,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._forget_parameters()
 
     def on_scene_ready(self, *_arguments) -> None:
-        if self.parent.isEntered or self.run.is_running():
+        if self.parent.isEntered or self.run.is_running() or self.fuse.is_running():
             self._observe_parameters()
 
     def on_demo(self) -> None:
@@ -192,8 +197,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified
             )
         self.parameters, self._gui_tag = None, None
-        self.run.refresh()
-        self.review.refresh()
+        self._refresh_sections()
 
     def _on_parameters_modified(self, *_arguments) -> None:
         if self.parameters is None:
@@ -205,7 +209,11 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.outputVolumeSelector.enabled = parameters.createVolume
         self.ui.swapButton.enabled = parameters.fixedVolume is not None or parameters.movingVolume is not None
         self.result.show(parameters.resultTransform)
+        self._refresh_sections()
+
+    def _refresh_sections(self) -> None:
         self.run.refresh()
+        self.fuse.refresh()
         self.review.refresh()
 
     def _get_parameters(self) -> PanelParameterNode | None:
@@ -218,3 +226,6 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _on_result(self, transform) -> None:
         self.result.show(transform)
         self.review.show_result(transform)
+
+    def _on_fused(self, volume) -> None:
+        self.review.show_fused()

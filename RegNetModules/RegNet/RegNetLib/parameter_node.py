@@ -73,6 +73,21 @@ class Device(enum.Enum):
         }[self]
 
 
+class FusionWeights(enum.Enum):
+    """What the networks that fuse planes and slices are trained for; values as in ``bsafusion.PLANES``."""
+
+    CT_MRI = "ct-mri"
+    PET_MRI = "pet-mri"
+    SPECT_MRI = "spect-mri"
+
+    def label(self) -> str:
+        return {
+            FusionWeights.CT_MRI: _("CT with MR"),
+            FusionWeights.PET_MRI: _("PET with MR"),
+            FusionWeights.SPECT_MRI: _("SPECT with MR"),
+        }[self]
+
+
 Labels = Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]  # noqa: UP007 - Slicer looks for Union
 """Where an image counts. Slicer needs the None to store that there is none."""
 
@@ -82,8 +97,8 @@ class PanelParameterNode:
     """Names are those of the widgets' ``SlicerParameterName``.
 
     ``model`` and ``modelParameters`` (JSON: model name -> its parameters) are bound by the panel itself, because the
-    widgets for them depend on the model. ``syntheticVolume`` has no widget: it is what the last run of a model that
-    translates has made.
+    widgets for them depend on the model. ``syntheticVolume`` and ``fusedVolume`` have no widget: they are what the last
+    run of a model that translates, and the last fusion, have made.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -102,6 +117,8 @@ class PanelParameterNode:
     createVolume: bool = False
     outputVolume: vtkMRMLScalarVolumeNode
     syntheticVolume: vtkMRMLScalarVolumeNode
+    fusedVolume: vtkMRMLScalarVolumeNode
+    fuseWeights: FusionWeights = FusionWeights.CT_MRI
 
     def refine_option(self) -> str | int:
         """The core's ``refine``: "auto", "off" or a number of steps."""

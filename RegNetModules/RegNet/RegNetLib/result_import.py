@@ -1,4 +1,5 @@
-"""A finished registration becomes nodes: one transform, and a resampled or a synthetic volume where it was asked for.
+"""A finished registration becomes nodes: one transform, and a resampled, a synthetic or a fused volume where it was
+asked for.
 
 Everything that can fail is done before the first node is touched; if the rest fails, the scene is put back as it was.
 """
@@ -12,6 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import conversion
+from .fused_volume import FUSED, fill_fused, keep_fused, outdate_fused, read_fused
 
 FIXED, MOVING = "spatialRegistrationFixed", "spatialRegistrationMoving"
 """The node references that Slicer's registration modules share."""
@@ -33,7 +35,8 @@ def is_own_result(transform, volume) -> bool:
 class ResultImporter:
     """Turns the result of one run into nodes. Made when the run starts, so that it knows what the run was about.
 
-    ``synthetic`` is, after :meth:`load`, the volume node of the translated image, None where the model made none.
+    ``synthetic`` and ``fused`` are, after :meth:`load`, the volume nodes of the translated and of the fused image, None
+    where the model made none.
     """
 
     def __init__(self, parameters, moving_parent, model_title: str) -> None:
@@ -42,7 +45,7 @@ class ResultImporter:
         self._moving_id = parameters.movingVolume.GetID()
         self._parent_id = moving_parent.GetID() if moving_parent is not None else ""
         self._title = model_title
-        self.synthetic = None
+        self.synthetic = self.fused = None
 
     def load(self, result: dict, folder):
         """Take over what the worker sent and return the transform node.
@@ -55,12 +58,13 @@ class ResultImporter:
             raise ValueError(_("the fixed or the moving volume was removed meanwhile"))
         pull = conversion.into_own_coordinates(_pull(result, folder), self._node(self._parent_id))
         warped = self._warped(result, folder, moving) if self._parameters.createVolume else None
-        synthetic = _synthetic(result, folder)
+        synthetic, fused = _synthetic(result, folder), read_fused(result, folder)
         added = []
         try:
             # The volumes first: they can be too large, and a transform of an earlier run is to be kept then.
             marked = self._fill_synthetic(synthetic, fixed, moving, added) if synthetic is not None else None
             volume = self._fill_volume(warped, fixed, moving, added) if warped is not None else None
+            both = fill_fused(self._parameters, fused, fixed, moving, self._title, added) if fused is not None else None
             transform = self._fill_transform(pull, result, fixed, moving, added)
         except Exception:
             for node in added:
@@ -71,6 +75,11 @@ class ResultImporter:
             self._parameters.outputVolume = volume
         if marked is not None:
             self._parameters.syntheticVolume = self.synthetic = marked
+        if both is not None:
+            keep_fused(self._parameters, both, transform)
+            self.fused = both
+        else:
+            outdate_fused(self._parameters, fixed, moving)
         if self._parameters.applyToMoving:
             moving.SetAndObserveTransformNodeID(transform.GetID())
         return transform
@@ -124,10 +133,10 @@ class ResultImporter:
             node.CreateDefaultDisplayNodes()
         if moving.GetDisplayNode() is not None:
             node.GetDisplayNode().CopyContent(moving.GetDisplayNode())
-        if node.GetAttribute(SYNTHETIC) != moving.GetAttribute(SYNTHETIC):
-            # Resampling makes nothing synthetic, and nothing acquired.
-            node.SetAttribute(SYNTHETIC, moving.GetAttribute(SYNTHETIC))
-            node.SetDescription(moving.GetDescription())
+        for mark in (SYNTHETIC, FUSED):
+            if node.GetAttribute(mark) != moving.GetAttribute(mark):  # resampling makes no network's picture acquired
+                node.SetAttribute(mark, moving.GetAttribute(mark))
+                node.SetDescription(moving.GetDescription())
         return node
 
     def _fill_synthetic(self, synthetic, fixed, moving, added: list):

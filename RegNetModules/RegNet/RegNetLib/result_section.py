@@ -7,6 +7,7 @@ import json
 import qt
 from slicer.i18n import tr as _
 
+from .fused_volume import tell_fusion
 from .result_import import REPORT
 
 OUTER_STAGES = ("read", "align", "model", "refine", "export")
@@ -51,6 +52,7 @@ def report_rows(report: dict) -> list[tuple[str, str]]:
         (_("Device"), str(report.get("device") or "")),
         (_("Working grid"), _grid(report.get("working_grid") or {})),
         (_("Weights"), _weights(report)),
+        (_("Fusion"), tell_fusion(report["fusion"]) if report.get("fusion") else ""),
         (_("Warnings"), "\n".join(report.get("warnings") or [])),
     ]
     return [(label, value) for label, value in rows if value]

@@ -1,4 +1,4 @@
-"""Looking at a result: fade, live checkerboard, live difference, before and after, in linked slice views."""
+"""Looking at a result: fade, live checkerboard, live difference, fused, before and after, in linked slice views."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import slicer
 
 from .connections import Connections
 from .deformation_grid import show_deformation_grid
+from .fused_volume import fused_of
 from .live_composite import Checkerboard, Difference, LiveComposite
 from .result_import import FIXED, MOVING, RESULT_PARENT
 from .slice_views import slice_views
 
-FADE, CHECKERBOARD, DIFFERENCE = "fade", "checkerboard", "difference"
+FADE, CHECKERBOARD, DIFFERENCE, FUSED = "fade", "checkerboard", "difference", "fused"
 
 
 class ReviewSection:
@@ -28,11 +29,13 @@ class ReviewSection:
         self._composites: list[LiveComposite] = []
         self._boards: list[tuple[Checkerboard, object]] = []
         self._showing = False
+        self._fused_id = ""
         self._connections = Connections()
         for widget, signal, slot in (
-            (ui.fadeButton, "clicked()", self._apply_mode),
-            (ui.checkerboardButton, "clicked()", self._apply_mode),
-            (ui.differenceButton, "clicked()", self._apply_mode),
+            (ui.fadeButton, "clicked()", self._on_mode),
+            (ui.checkerboardButton, "clicked()", self._on_mode),
+            (ui.differenceButton, "clicked()", self._on_mode),
+            (ui.fusedButton, "clicked()", self._on_mode),
             (ui.fadeSlider, "valueChanged(double)", self._on_fade),
             (ui.tileSlider, "valueChanged(double)", self._on_tile),
             (ui.afterCheckBox, "toggled(bool)", self._on_after),
@@ -48,29 +51,36 @@ class ReviewSection:
         self._connections.close()
 
     def mode(self) -> str:
-        if self._ui.checkerboardButton.checked:
-            return CHECKERBOARD
-        return DIFFERENCE if self._ui.differenceButton.checked else FADE
+        for mode in (CHECKERBOARD, DIFFERENCE, FUSED):
+            if getattr(self._ui, f"{mode}Button").checked:
+                return mode
+        return FADE
 
     def show_result(self, transform) -> None:
-        """Put a new result into the slice views: fixed below, moving above, views linked."""
+        """Put a new result into the slice views: fixed below, moving above, or both fused, and the views linked."""
         self._show_checked(self._ui.afterCheckBox, True)
         self.refresh()
-        self.show_pair()
+        self._show_all()
         if self._ui.gridCheckBox.checked:
             self._on_grid(True)
 
     def show_pair(self) -> None:
         """Fixed volume in the background, moving volume in the foreground, everything in view."""
-        fixed, moving = self._pair()
-        if fixed is None:
+        if self.mode() == FUSED:
+            self._ui.fadeButton.checked = True
+        self._show_all()
+
+    def show_fused(self) -> None:
+        """Put a new fused volume into the slice views, which stay where they are if they show the pair."""
+        self.refresh()
+        if self._fused() is None:
             return
-        slicer.util.setSliceViewerLayers(
-            background=fixed, foreground=moving, foregroundOpacity=self._ui.fadeSlider.value
-        )
-        slicer.util.resetSliceViews()
-        self._on_link(self._ui.linkCheckBox.checked)
-        self._apply_mode()
+        shown = {view.composite_node.GetBackgroundVolumeID() for view in slice_views()}
+        self._ui.fusedButton.checked = True
+        if shown <= {self._fused_id, *(volume.GetID() for volume in self._pair() if volume is not None)}:
+            self._on_mode()
+        else:
+            self._show_all()
 
     def resume(self) -> None:
         """Show again what :meth:`suspend` took away."""
@@ -85,8 +95,12 @@ class ReviewSection:
 
     def refresh(self) -> None:
         """Enable what makes sense for the present pair and result."""
-        result = self._result()
-        self._ui.reviewSection.enabled = None not in self._pair()
+        result, fused = self._result(), self._fused()
+        self._ui.fusedButton.visible = fused is not None
+        if fused is None and self._get_parameters() is not None and self.mode() == FUSED:
+            self._ui.fadeButton.checked = True
+            self._take_fused_out()
+        self._ui.reviewFrame.enabled = None not in self._pair()
         self._ui.afterCheckBox.enabled = self._can_be_toggled(result)
         self._ui.gridCheckBox.enabled = result is not None
         if self._can_be_toggled(result):
@@ -101,6 +115,10 @@ class ReviewSection:
     def _result(self):
         parameters = self._get_parameters()
         return parameters.resultTransform if parameters is not None else None
+
+    def _fused(self):
+        parameters = self._get_parameters()
+        return fused_of(parameters) if parameters is not None else None
 
     def _pair(self):
         """The two volumes to compare, (None, None) where there are no two.
@@ -122,10 +140,46 @@ class ReviewSection:
         """Before and after differ by the moving volume's transform, so a result must know its volumes."""
         return result is not None and None not in (result.GetNodeReference(FIXED), result.GetNodeReference(MOVING))
 
+    def _show_all(self) -> None:
+        """Fill the slice views for the present mode, and fit everything into view."""
+        if None in self._pair():
+            return
+        if self.mode() == FUSED:
+            self._put_fused_in()
+        else:
+            self._put_pair_in()
+        slicer.util.resetSliceViews()
+        self._on_link(self._ui.linkCheckBox.checked)
+        self._apply_mode()
+
+    def _put_pair_in(self) -> None:
+        fixed, moving = self._pair()
+        self._fused_id = ""
+        slicer.util.setSliceViewerLayers(
+            background=fixed, foreground=moving, foregroundOpacity=self._ui.fadeSlider.value
+        )
+
+    def _put_fused_in(self) -> None:
+        self._fused_id = self._fused().GetID()
+        slicer.util.setSliceViewerLayers(background=self._fused_id, foreground=None)
+
+    def _take_fused_out(self) -> None:
+        """Show the pair where the fused volume was shown; what the user has put into the views since stays there."""
+        shown = [view.composite_node.GetBackgroundVolumeID() for view in slice_views()]
+        if self._fused_id and None not in self._pair() and any(not one or one == self._fused_id for one in shown):
+            self._put_pair_in()
+
+    def _on_mode(self) -> None:
+        if self.mode() == FUSED:
+            self._put_fused_in()
+        else:
+            self._take_fused_out()
+        self._apply_mode()
+
     def _apply_mode(self) -> None:
         self.suspend()
         self.refresh()
-        if self.mode() == FADE or None in self._pair():
+        if self.mode() in (FADE, FUSED) or None in self._pair():
             return
         for view in slice_views():
             combine = Difference() if self.mode() == DIFFERENCE else Checkerboard(self._ui.tileSlider.value)

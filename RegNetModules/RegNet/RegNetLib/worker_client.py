@@ -34,6 +34,11 @@ class Job:
         self.request, self.folder, self.listener = request, folder, listener
         self.identity = ""
 
+    @property
+    def command(self) -> str:
+        """What the worker is asked for: "register" or "fuse"."""
+        return str(self.request.get("command", ""))
+
 
 class Listener:
     """What a job's owner can react to; every method may be left as it is."""
@@ -72,6 +77,7 @@ class WorkerClient:
         self._count = 0
         self.job: Job | None = None
         self.state = State.IDLE
+        self._watchers: list = []
         self._timer = qt.QTimer()
         self._timer.setInterval(50)
         self._timer.connect("timeout()", self.poll)
@@ -83,9 +89,17 @@ class WorkerClient:
         """The worker's process id, 0 when none is running."""
         return self._process.process_id() if self._process is not None else 0
 
+    def watch(self, callback) -> None:
+        """Call ``callback`` without arguments at every change of state, whichever job it is about."""
+        self._watchers.append(callback)
+
+    def unwatch(self, callback) -> None:
+        if callback in self._watchers:
+            self._watchers.remove(callback)
+
     def run(self, job: Job) -> None:
         if self.is_busy():
-            raise RuntimeError("A registration is running already.")
+            raise RuntimeError("A job is running already.")
         self._count += 1
         job.identity = str(self._count)
         self.job = job
@@ -133,7 +147,7 @@ class WorkerClient:
             self._fail("cancelled", _("Cancelled; nothing was changed."))
         elif self.state is State.PREPARING and not self._ready and time.monotonic() > self._deadline:
             self._discard_process()
-            self._fail("error", _("The registration worker did not start in time; press Apply to try again."))
+            self._fail("error", _("The registration worker did not start in time; please try again."))
         if self.job is None:
             self._timer.stop()
 
@@ -184,10 +198,16 @@ class WorkerClient:
         job.folder.remove()
         self.state = state
         job.listener.on_state(state)
+        self._tell_watchers()
 
     def _enter(self, state: State) -> None:
         self.state = state
         self.job.listener.on_state(state)
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        for callback in list(self._watchers):
+            callback()
 
     def _after_exit(self) -> None:
         ending = self._process.ending()
@@ -202,7 +222,7 @@ class WorkerClient:
                 "error",
                 _(
                     "The registration worker stopped unexpectedly (perhaps for lack of memory); nothing was changed. "
-                    "Press Apply to try again."
+                    "Please try again."
                 ),
             )
 

@@ -1,4 +1,4 @@
-"""The command line: ``regnet register | align | warp | fuse | evaluate | models | train | demo``.
+"""The command line: ``regnet register | align | warp | propagate | fuse | evaluate | models | train | demo``.
 
 Whatever takes long to import is imported inside the commands, so that ``regnet --help`` answers at once.
 """
@@ -15,6 +15,23 @@ from ._version import __version__
 from .allocator import keep_freed_memory
 from .cli_console import guarded, leave, print_json, print_table, progress, report_rows
 from .cli_fuse import fuse
+from .cli_options import (
+    Align,
+    Descriptor,
+    Device,
+    FixedImage,
+    FixedMask,
+    Json,
+    Memory,
+    Model,
+    MovingImage,
+    MovingMask,
+    Parameters,
+    Quiet,
+    Refine,
+    Seed,
+)
+from .cli_propagate import propagate
 from .cli_train import train
 
 app = typer.Typer(
@@ -25,22 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-FixedImage = Annotated[Path, typer.Argument(metavar="FIXED", help="Image to register to: a file or a DICOM folder.")]
-MovingImage = Annotated[Path, typer.Argument(metavar="MOVING", help="Image to bring onto the fixed one.")]
-Model = Annotated[str, typer.Option(help="Registration model; `regnet models` lists them.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-FixedMask = Annotated[Path | None, typer.Option(help="Where the fixed image may be compared (non-zero).")]
-MovingMask = Annotated[Path | None, typer.Option(help="Where the moving image may be compared (non-zero).")]
-Align = Annotated[
-    str,
-    typer.Option(
-        help="Initial alignment: auto (what the model asks for), none, centres, moments, nearest, rigid, affine, ddim."
-    ),
-]
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".tif", ".tiff")
 
@@ -68,16 +69,12 @@ def register(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUTDIR", help="Folder for the results.")],
     model: Model = "avsm",
     align: Align = "auto",
-    refine: Annotated[str, typer.Option(help="Improve the result on this pair: auto, off or N steps.")] = "auto",
+    refine: Refine = "auto",
     fixed_mask: FixedMask = None,
     moving_mask: MovingMask = None,
-    parameters: Annotated[
-        list[str] | None, typer.Option("--parameters", "-p", metavar="KEY=VALUE", help="A parameter of the model.")
-    ] = None,
-    descriptor: Annotated[
-        str | None, typer.Option(help="What masr compares: dsir, or mind, which needs no weights.")
-    ] = None,
-    memory: Annotated[float | None, typer.Option(metavar="MB", help="Memory to stay within, in MB.")] = None,
+    parameters: Parameters = None,
+    descriptor: Descriptor = None,
+    memory: Memory = None,
     colour_map: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of the moving image in what bsafusion fuses: inferno, hot, …")
     ] = None,
@@ -92,15 +89,9 @@ def register(
     """Register MOVING to FIXED; writes transform.h5, warped.nii.gz, report.json and report.html to OUTDIR, and
     synthetic.nii.gz where the model was asked to translate MOVING to another contrast, fused.nii.gz where it fuses."""
     from . import cli_work as work
-    from .models import get_info, get_parameters
     from .outputs import staged_folder
 
-    values = work.parse_parameters(parameters or [])
-    if descriptor is not None:
-        values["descriptor"] = descriptor
-    steps = work.parse_refine(refine)
-    get_info(model)
-    get_parameters(model).from_dict(values)
+    options = work.registration_options(model, align, refine, parameters, descriptor, device, seed, memory)
     with staged_folder(output, work.RESULT_FILES) as folder, progress(quiet) as events:
         report = work.register_files(
             folder,
@@ -108,16 +99,10 @@ def register(
             moving,
             page=report_page,
             events=events,
-            model=model,
-            align=align,
-            refine=steps,
             fixed_mask=fixed_mask,
             moving_mask=moving_mask,
-            parameters=values,
-            device=device,
-            seed=seed,
-            memory_mb=memory,
             colour_map=colour_map,
+            **options,
         )
     if json:
         print_json({"output": str(output), **report})
@@ -277,6 +262,7 @@ def demo(
         typer.echo(f"Look at {output / 'report.html'}")
 
 
+app.command()(propagate)
 app.command()(fuse)
 app.command()(train)
 

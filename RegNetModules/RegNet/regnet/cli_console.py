@@ -165,7 +165,7 @@ def print_table(title: str, rows: Sequence[Sequence[str]], columns: Sequence[str
     table = Table(title=title, title_justify="left", title_style="bold", show_header=bool(columns), header_style="dim")
     names = list(columns) or [""] * max(len(row) for row in rows)
     for place, name in enumerate(names):
-        table.add_column(name, justify="left" if place == 0 else justify, overflow="fold")
+        table.add_column(Text(name), justify="left" if place == 0 else justify, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(table)

@@ -7,13 +7,12 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .events import Event, Events, Progress
+from .events import Events
 from .nifti import is_complete, is_nifti, read_checked
 from .report_numbers import MAIN_STAGES
 
@@ -53,6 +52,36 @@ def parse_refine(text: str) -> str | int:
     raise InputError(f"--refine is {text!r}; give auto, off or a number of steps.")
 
 
+def registration_options(
+    model: str,
+    align: str,
+    refine: str,
+    parameters: Iterable[str] | None,
+    descriptor: str | None,
+    device: str,
+    seed: int,
+    memory: float | None,
+) -> dict[str, Any]:
+    """What the options of the command line ask :func:`regnet.register` for, checked before any image is read."""
+    from .models import get_info, get_parameters
+
+    values = parse_parameters(parameters or [])
+    if descriptor is not None:
+        values["descriptor"] = descriptor
+    steps = parse_refine(refine)
+    get_info(model)
+    get_parameters(model).from_dict(values)
+    return {
+        "model": model,
+        "align": align,
+        "refine": steps,
+        "parameters": values,
+        "device": device,
+        "seed": seed,
+        "memory_mb": memory,
+    }
+
+
 def read_image(path: Path) -> Image:
     """An image, with the checks of NIfTI files that ITK leaves out.
 
@@ -70,19 +99,13 @@ def read_labels(path: Path) -> Image:
     Raises:
         InputError: it cannot be read, or its values are not whole numbers.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from .files import read_sitk
+    from .files import read_sitk, require_whole_numbers
     from .image import Image
 
     image = read_checked(path, lambda: read_sitk(path))
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{str(path)!r} has several values per voxel; give a label image with one.")
-    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
-        values = sitk.GetArrayViewFromImage(image)
-        if not np.array_equal(values, np.rint(values)):
-            raise InputError(f"{str(path)!r} has values that are not whole numbers, so it is not a label image.")
+    require_whole_numbers(image, path)
     return Image.from_sitk(image, labels=True)
 
 
@@ -142,7 +165,7 @@ def register_files(
         fixed_mask=masks[0],
         moving_mask=masks[1],
         colours=colours_for(moving, colour_map),
-        events=_share(events, 0.04, 0.92),
+        events=events.share(0.04, 0.92),
         **options,
     )
     with events.stage("write", 0.92, 0.97):
@@ -253,18 +276,6 @@ def align_files(
             events=events,
             seed=seed,
         )
-
-
-def _share(events: Events, low: float, high: float) -> Events:
-    """A sink for a part of the work, whose fractions fill [low, high] of ``events``."""
-
-    def emit(event: Event) -> None:
-        if isinstance(event, Progress):
-            event = replace(event, fraction=low + (high - low) * event.fraction)
-        if events.emit is not None:
-            events.emit(event)
-
-    return Events(emit=emit, is_cancelled=events.is_cancelled)
 
 
 def _with_files(seconds: dict[str, float], files: dict[str, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import Cancelled
@@ -106,6 +106,21 @@ class Events:
     def preview(self, transform: Any) -> None:
         if self.emit is not None and self.wants_preview:
             self.emit(Preview(transform, self._stage))
+
+    def share(self, low: float, high: float, title: str = "") -> Events:
+        """A sink for a part of the work, with seconds and warnings of its own; its fractions fill [low, high] of the
+        present stage, and ``title`` goes before its texts."""
+        start, span = self._low, self._high - self._low
+
+        def emit(event: Event) -> None:
+            if isinstance(event, Progress):
+                self._last = max(self._last, start + span * (low + (high - low) * event.fraction))
+                text = ": ".join(part for part in (title, event.text) if part)
+                event = replace(event, fraction=self._last, text=text)
+            if self.emit is not None:
+                self.emit(event)
+
+        return Events(emit=emit, is_cancelled=self.is_cancelled, wants_preview=self.wants_preview)
 
     @contextmanager
     def stage(self, name: str, low: float, high: float) -> Iterator[None]:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
@@ -48,6 +49,14 @@ def read_sitk(path: Path) -> sitk.Image:
         except RuntimeError as error:
             raise InputError(_reading_failed(path, error)) from None
     return _one_volume(image, path)
+
+
+def require_whole_numbers(image: sitk.Image, path: Path) -> None:
+    """Raise an :class:`InputError` unless the image read from ``path`` can be a label image."""
+    if "float" in image.GetPixelIDTypeAsString():
+        values = sitk.GetArrayViewFromImage(image)
+        if not np.array_equal(values, np.rint(values)):
+            raise InputError(f"{str(path)!r} has values that are not whole numbers, so it is not a label image.")
 
 
 def _reading_failed(path: Path, error: Exception) -> str:

@@ -55,18 +55,66 @@ class RegisterRequest(_Strict):
 
 
 class FuseRequest(_Strict):
-    """Fuse images that lie on each other in the world. The options are those of :func:`regnet.fusing.fuse`."""
+    """Fuse images. The options are those of :func:`regnet.fusing.fuse`.
+
+    ``displacement``, (D, H, W, 3) in mm, leads from the fixed image's points to the moving image's; without it they lie
+    on each other in the world.
+    """
 
     command: Literal["fuse"]
     id: str = Field(min_length=1)
     folder: str = Field(min_length=1)
     fixed: ArrayFile
     moving: ArrayFile
+    displacement: ArrayFile | None = None
     colours: Colours | None = None
     weights: str = "ct-mri"
     mode: str = "auto"
     device: str = "auto"
     memory_mb: float | None = None
+
+
+class Lattice(_Strict):
+    """The voxels of a volume without their values: ``shape`` is (D, H, W)."""
+
+    shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+    index_to_world: Matrix
+    ndim: Literal[2, 3] = 3
+
+
+class Step(_Strict):
+    """A transform as in :class:`DoneResult`: a point x goes to ``affine`` (x + displacement(x))."""
+
+    affine: Matrix
+    displacement: ArrayFile | None = None
+
+
+class SegmentEntry(_Strict):
+    """The voxels of one layer that have the ``value``."""
+
+    value: int
+    layer: int = Field(default=0, ge=0)
+    name: str = ""
+
+
+class PropagateRequest(_Strict):
+    """Carry label maps onto another lattice with transforms that are known.
+
+    ``labels`` holds whole numbers, (D, H, W) or (layers, D, H, W). ``transforms`` are applied in their order and lead
+    from points of ``target`` to points of ``labels``: where the target was registered as the fixed image to the scan as
+    the moving one, it is that result. ``segments`` in their order decide ties and name the rows of the report; without
+    them every value is a segment. ``reference``, labels of the target, asks for Dice and HD95.
+    """
+
+    command: Literal["propagate"]
+    id: str = Field(min_length=1)
+    folder: str = Field(min_length=1)
+    labels: ArrayFile
+    target: Lattice
+    transforms: list[Step] = Field(default_factory=list)
+    segments: list[SegmentEntry] = Field(default_factory=list)
+    reference: ArrayFile | None = None
+    interpolation: str = "smooth"
 
 
 class CancelRequest(_Strict):
@@ -91,7 +139,9 @@ class ShutdownRequest(_Strict):
     id: str = ""
 
 
-Request = RegisterRequest | FuseRequest | CancelRequest | PingRequest | ShutdownRequest
+Job = RegisterRequest | FuseRequest | PropagateRequest
+"""What is worked on one after the other."""
+Request = Job | CancelRequest | PingRequest | ShutdownRequest
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 
 
@@ -146,10 +196,17 @@ class FusedResult(BaseModel):
     report: dict[str, Any]
 
 
+class PropagatedResult(BaseModel):
+    """The answer to a :class:`PropagateRequest`: (layers, D, H, W) on the target's lattice, label values kept."""
+
+    labels: ArrayFile
+    report: dict[str, Any]
+
+
 class DoneEvent(BaseModel):
     event: Literal["done"] = "done"
     id: str
-    result: DoneResult | FusedResult
+    result: DoneResult | FusedResult | PropagatedResult
 
 
 class FailedEvent(BaseModel):

@@ -50,7 +50,7 @@ class Worker:
         self.register = register
         self.timer = threading.Timer(SECONDS_TO_STOP, end, args=(0,))
         self.timer.daemon = True
-        self.jobs: queue.Queue[protocol.RegisterRequest | protocol.FuseRequest | None] = queue.Queue()
+        self.jobs: queue.Queue[protocol.Job | None] = queue.Queue()
         self.cancelled: dict[str, threading.Event] = {}
         self.closing = threading.Event()
         self._lock = threading.Lock()
@@ -137,13 +137,13 @@ class Worker:
 
     # The working thread -----------------------------------------------------------------------------------------
 
-    def _serve(self, job: protocol.RegisterRequest | protocol.FuseRequest) -> None:
+    def _serve(self, job: protocol.Job) -> None:
         flag = self.cancelled[job.id]
         try:
             if flag.is_set() or self.closing.is_set():
                 raise Cancelled()
-            work = self._fuse if isinstance(job, protocol.FuseRequest) else self._register
-            event: protocol.Event = protocol.DoneEvent(id=job.id, result=work(job, flag))
+            works = {"register": self._register, "fuse": self._fuse, "propagate": self._propagate}
+            event: protocol.Event = protocol.DoneEvent(id=job.id, result=works[job.command](job, flag))
         except Exception as error:
             event = failure(job.id, error)
         release_freed_memory()
@@ -186,6 +186,7 @@ class Worker:
         with events.stage("fuse", 0.0, 1.0):
             fusion = fuse(
                 *images,
+                files.read_displacement(folder, job.displacement),
                 colours=files.colour_table(job.colours),
                 weights=job.weights,
                 mode=job.mode,
@@ -194,6 +195,23 @@ class Worker:
                 events=events,
             )
         return files.write_fusion(folder, fusion)
+
+    def _propagate(self, job: protocol.PropagateRequest, flag: threading.Event) -> protocol.PropagatedResult:
+        from . import worker_files as files
+        from .propagate import carry
+
+        folder = files.private_folder(job.folder)
+        events = Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set)
+        carried = carry(
+            files.read_segmentation(folder, job.labels, job.segments),
+            files.lattice(job.target),
+            files.read_steps(folder, job.transforms, job.target.ndim),
+            reference=job.reference and files.read_segmentation(folder, job.reference, job.segments),
+            interpolation=job.interpolation,
+            events=events,
+        )
+        events.check()
+        return files.write_labels(folder, carried)
 
 
 class _Forwarder:

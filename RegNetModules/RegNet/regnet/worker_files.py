@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,18 @@ import numpy as np
 from .colour_table import ColourTable
 from .errors import InputError
 from .image import Grid, Image
-from .protocol import ArrayFile, Colours, DoneResult, FusedResult
+from .protocol import ArrayFile, Colours, DoneResult, FusedResult, Lattice, PropagatedResult, SegmentEntry, Step
 from .report_numbers import plain
+from .segmentation import Segment, Segmentation
+from .segmentation_files import small
 from .transform import Affine, DisplacementField, Transform
 
 if TYPE_CHECKING:
     from .fusing import Fusion
+    from .propagate import Propagated
     from .register import Registration
 
-RESULT_FILES = ("displacement.npy", "warped.npy", "fused.npy", "synthetic.npy")
+RESULT_FILES = ("displacement.npy", "warped.npy", "fused.npy", "synthetic.npy", "labels.npy")
 
 
 def private_folder(name: str) -> Path:
@@ -65,6 +69,57 @@ def read_array(folder: Path, entry: ArrayFile, *, mask: bool = False) -> Image:
     if not mask:
         array = array.astype(np.float32, copy=False)
     return Image.from_numpy(array, np.array(entry.index_to_world), entry.ndim)
+
+
+def read_displacement(folder: Path, entry: ArrayFile | None) -> DisplacementField | None:
+    """The displacement field (D, H, W, 3) of a request, None where it has none.
+
+    Raises:
+        InputError: as for :func:`read_array`, or of another shape.
+    """
+    if entry is None:
+        return None
+    field = read_array(folder, entry)
+    if field.data.ndim != 4 or field.data.shape[3] != 3:
+        raise InputError(f"The file {entry.file!r} does not hold displacements of shape (D, H, W, 3).")
+    data = field.data.numpy()
+    return DisplacementField(data, Grid(data.shape[:3], field.index_to_world, field.ndim))
+
+
+def read_segmentation(folder: Path, entry: ArrayFile, segments: Sequence[SegmentEntry]) -> Segmentation:
+    """The label maps of a request.
+
+    Raises:
+        InputError: as for :func:`read_array`, no whole numbers, or a segment of a layer that is not there.
+    """
+    labels = read_array(folder, entry, mask=True)
+    if labels.data.is_floating_point():
+        raise InputError(f"The file {entry.file!r} does not hold whole numbers, so it is no label map.")
+    if any(segment.layer >= labels.data.shape[0] for segment in segments):
+        raise InputError(f"The file {entry.file!r} has {labels.data.shape[0]} layers; a segment names another one.")
+    return Segmentation.of(labels, [Segment(segment.value, segment.layer, segment.name) for segment in segments])
+
+
+def lattice(entry: Lattice) -> Grid:
+    return Grid(tuple(entry.shape), np.array(entry.index_to_world), entry.ndim)
+
+
+def read_steps(folder: Path, steps: Sequence[Step], ndim: int) -> Transform:
+    """The transforms of a request in a row; none are the identity."""
+    transform: Transform = Affine.identity(ndim)
+    for step in steps:
+        field = read_displacement(folder, step.displacement)
+        if field is not None:
+            transform = transform.then(field)
+        transform = transform.then(Affine(np.array(step.affine), ndim))
+    return transform
+
+
+def write_labels(folder: Path, propagated: Propagated) -> PropagatedResult:
+    """Write label maps into ``folder`` and describe them."""
+    labels = small(propagated.segmentation.labels)
+    _save_all(folder, {"labels.npy": labels.data.numpy()})
+    return PropagatedResult(labels=_entry("labels.npy", labels.grid), report=plain(propagated.report))
 
 
 def write_result(folder: Path, registration: Registration, fixed: Image) -> DoneResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,50 @@ import pytest
 from volumes import GEOMETRIES, add_volume, pattern
 
 FAKE = Path(fake_worker.__file__)
+
+
+@pytest.fixture(autouse=True)
+def all_models(scene, monkeypatch):
+    """The panels of all modules can be opened, also of a model whose weights do not ship yet."""
+    from regnet import models
+
+    if "bsafusion" not in models.MODEL_NAMES:
+        monkeypatch.setattr(models, "MODEL_NAMES", (*models.MODEL_NAMES, "bsafusion"))
+
+
+@pytest.fixture
+def fusion_weights(tmp_path, monkeypatch):
+    """``fusion_weights(*variants)``: BSAFusion's weights that the panel finds from now on; the first ones are all."""
+    from regnet import zoo
+    from regnet.models.bsafusion import info
+
+    def install(*variants: str) -> None:
+        folder = tmp_path / f"models-{'-'.join(variants)}"
+        (folder / "bsafusion").mkdir(parents=True, exist_ok=True)
+        for name in variants:
+            (folder / "bsafusion" / f"{name}.safetensors").write_bytes(b"")
+            (folder / "bsafusion" / f"{name}.json").write_text(json.dumps({"sha256": "0" * 64}))
+        monkeypatch.setattr(zoo, "model_folders", lambda: [folder])
+
+    install(*info.variants)
+    return install
+
+
+@pytest.fixture
+def sent(monkeypatch) -> list[dict]:
+    """What the worker is asked, and under ``arrays`` what lay in the folder."""
+    from RegNetLib import worker_process
+
+    kept, send = [], worker_process.WorkerProcess.send
+
+    def watched(self, message):
+        folder = Path(message.get("folder", ""))
+        arrays = {path.stem: np.load(path) for path in folder.glob("*.npy")} if "folder" in message else {}
+        kept.append({**message, "arrays": arrays})
+        send(self, message)
+
+    monkeypatch.setattr(worker_process.WorkerProcess, "send", watched)
+    return kept
 
 
 @pytest.fixture
@@ -58,5 +103,20 @@ def apply(process_events):
         assert widget.ui.applyButton.text == "Apply" and widget.ui.applyButton.enabled
         widget.ui.applyButton.click()
         assert process_events(until=lambda: not widget.client.is_busy(), timeout=timeout)
+
+    return press
+
+
+@pytest.fixture
+def press_fuse(process_events):
+    """Press the button and wait for the end of the fusion."""
+
+    def press(widget, timeout=30.0):
+        assert widget.ui.fuseButton.text == "Fuse with BSAFusion" and widget.ui.fuseButton.enabled, (
+            widget.ui.fuseButton.toolTip
+        )
+        widget.ui.fuseButton.click()
+        assert process_events(until=lambda: not widget.client.is_busy(), timeout=timeout)
+        return widget.parameters.fusedVolume
 
     return press

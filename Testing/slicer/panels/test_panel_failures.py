@@ -115,7 +115,7 @@ def test_two_panels_share_one_worker(open_pair, widget_factory, process_events):
     other.ui.movingSelector.setCurrentNode(widget.parameters.movingVolume)
     widget.ui.applyButton.click()
     other.enter()
-    assert other.ui.applyButton.text == "Another RegNet panel is running a registration"
+    assert other.ui.applyButton.text == "A registration is running"
     assert not other.ui.applyButton.enabled
     widget.ui.applyButton.click()
     assert process_events(until=lambda: not widget.client.is_busy(), timeout=5)

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 from volumes import SHAPE, add_linear, add_volume, pattern, rigid
 
-MODULES = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN")
-MODELS = {"RegNetAVSM": "avsm", "RegNetMASR": "masr", "RegNetDDIM": "ddim", "RegNetDeformGAN": "deformgan"}
+MODELS = {
+    "RegNetAVSM": "avsm",
+    "RegNetMASR": "masr",
+    "RegNetDDIM": "ddim",
+    "RegNetDeformGAN": "deformgan",
+    "RegNetBSAFusion": "bsafusion",
+}
+MODULES = ("RegNet", *MODELS)
 
 
 @pytest.mark.parametrize("module", MODULES)
