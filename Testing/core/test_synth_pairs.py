@@ -126,6 +126,8 @@ def test_stripping_hides_what_is_not_brain_on_the_asked_sides():
     assert (shares.amin(0) < 0.7 * shares.amax(0)).all()
     which = shares.argmin(0)
     assert 0 < int(which.sum()) < 6
+    second = make(strip=0.0, strip_moving=1.0)
+    assert (lit(second, "moving") < 0.7 * lit(second, "fixed")).all()
 
 
 def test_generous_stripping_leaves_the_fluid_in_the_image_only():

@@ -55,10 +55,11 @@ class Stripping:
     looseness: Tensor
 
     @staticmethod
-    def draw(draws: Draws, both: float, one: float) -> Stripping:
+    def draw(draws: Draws, both: float, one: float, moving: float) -> Stripping:
         which, side, looseness = draws.uniform(0, 1), draws.chance(0.5), draws.uniform(0, 1, 2)
         all_of_it, half = which < both, (which >= both) & (which < both + one)
-        return Stripping(all_of_it | (half & side), all_of_it | (half & ~side), looseness)
+        second = (which >= both + one) & (which < both + one + moving)
+        return Stripping(all_of_it | (half & side), all_of_it | (half & ~side) | second, looseness)
 
     def keep(self, brain: Tensor, fluid: Tensor | None, side: int) -> Tensor | None:
         """What stays of a side, 0 fixed or 1 moving, (B, 1, *s) bool; None if all does.
@@ -154,7 +155,7 @@ class Maker(ABC):
             raise InputError("A typical contrast is asked for, but none is known; name the scheme of the labels.")
         for labels in (fixed,) if moving is fixed else (fixed, moving):
             check_labels(labels, settings.contrast.labels)
-        strip = Stripping.draw(draws, settings.strip, settings.strip_one)
+        strip = Stripping.draw(draws, settings.strip, settings.strip_one, settings.strip_moving)
         views = self._views(fixed, moving, shape, known, strip, draws)
         same = ~draws.chance(settings.different_contrast)
         looks = [self.contrast.appearance(draws, 1.0 if settings.typical_fixed else None)]
@@ -182,11 +183,12 @@ class Maker(ABC):
         settings = self.settings
         for one in labels or ():
             check_labels(one, len(self._brain))
-        strip = Stripping.draw(draws, settings.strip if labels else 0.0, settings.strip_one if labels else 0.0)
+        shares = (settings.strip, settings.strip_one, settings.strip_moving) if labels else (0.0, 0.0, 0.0)
+        strip = Stripping.draw(draws, *shares)
         views = self._image_views(images, labels, shape, known, strip, draws)
         alike = ~draws.chance(settings.different_contrast)
-        shares = (0.0 if settings.typical_fixed else settings.remap, settings.remap)
-        curves = [Curves.draw(draws, share, settings.invert) for share in shares]
+        remaps = (0.0 if settings.typical_fixed else settings.remap, settings.remap)
+        curves = [Curves.draw(draws, share, settings.invert) for share in remaps]
         curves[1] = curves[1].where(alike, curves[0])
         unchanged = alike | ~(curves[0].used | curves[1].used)
         pair: dict[str, Tensor] = {"same_contrast": draws.put(unchanged) & same.to(draws.device)}

@@ -14,7 +14,17 @@ from .contrast import ContrastSettings
 from .schemes import Scheme, get_scheme
 from .views import ViewSettings
 
-SHARES = {"strip", "strip_one", "different_contrast", "remap", "invert", "typical_share", "mr_share", "background"}
+SHARES = {
+    "strip",
+    "strip_one",
+    "strip_moving",
+    "different_contrast",
+    "remap",
+    "invert",
+    "typical_share",
+    "mr_share",
+    "background",
+}
 SHARES |= {"ct_share", "pet_share"}
 SHARES |= {"thick_share", "crop_share", "crop", "lesion_share", "inverted", "any_curve", "plain", "dark"}
 """Entries that say how often or what part, from 0 to 1."""
@@ -62,7 +72,8 @@ class PairSettings:
             ``fluid`` and the contrast's ``classes`` and ``typical`` where these are empty.
         not_brain: label ids above 0 that stripping removes.
         fluid: those of them that stay in an image, though not in its labels, when stripping is generous.
-        strip, strip_one: how often both images are stripped of what is not brain, and how often only one is.
+        strip, strip_one, strip_moving: how often both images are stripped of what is not brain, how often one of them,
+            and how often the moving one.
         different_contrast: how often the two contrasts are drawn independently; else they are the same.
         typical_fixed: whether every painted fixed image is of the typical contrast, and every real one keeps its own,
             while the moving one's is drawn.
@@ -78,6 +89,7 @@ class PairSettings:
     fluid: tuple[int, ...] = ()
     strip: float = 0.5
     strip_one: float = 0.0
+    strip_moving: float = 0.0
     different_contrast: float = 0.5
     typical_fixed: int = 0
     remap: float = 0.0
