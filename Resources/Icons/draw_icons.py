@@ -156,6 +156,22 @@ def draw_bsafusion(path: Path) -> None:
     plt.close(figure)
 
 
+def draw_propagation(path: Path) -> None:
+    """Organs drawn on one scan, and the same ones, deformed, on the next two."""
+    figure, axes, clip = tile()
+    draw_grid(axes, clip)
+    for number, (left, bottom) in enumerate(((-0.4, 0.4), (0.04, 0.0), (0.48, -0.4))):
+        deform, edge = 0.03 * number, MOVING if number == 0 else FIXED
+        x, y = outline(0.78, deform)
+        axes.fill(x + left, y + bottom, color=GROUND, lw=0, zorder=2 * number + 2)
+        axes.plot(x + left, y + bottom, color=edge, lw=2.6, zorder=2 * number + 3)
+        for place, scale, colour in (((-0.1, 0.1), 0.26, MOVING), ((0.1, -0.12), 0.32, WHITE)):
+            x, y = outline(scale, 2 * deform)
+            axes.fill(x + left + place[0], y + bottom + place[1], color=colour, lw=0, zorder=2 * number + 3)
+    figure.savefig(path, transparent=True)
+    plt.close(figure)
+
+
 def draw_demo_pair(path: Path) -> None:
     import SimpleITK as sitk
 
@@ -187,4 +203,5 @@ if __name__ == "__main__":
     draw_ddim(MODULES / "RegNetDDIM/Resources/Icons/RegNetDDIM.png")
     draw_deformgan(MODULES / "RegNetDeformGAN/Resources/Icons/RegNetDeformGAN.png")
     draw_bsafusion(MODULES / "RegNetBSAFusion/Resources/Icons/RegNetBSAFusion.png")
+    draw_propagation(MODULES / "RegNetPropagation/Resources/Icons/RegNetPropagation.png")
     draw_demo_pair(MODULES / "RegNet/Resources/Icons/RegNetDemoPair.png")

@@ -121,7 +121,7 @@ def chosen(cases: list[Case], split: str, slices: int) -> list[Case]:
 
 
 def load(case: Case, data: Path) -> Images:
-    """The images of a case, each with its least and greatest value at 0 and 1."""
+    """The images of a case, each between 0 and 1 as :func:`unit` makes it."""
     if case.fixed.endswith(".png"):
         fixed, colour = _picture(data / case.fixed), _picture(data / case.moving)
         return Images(unit(luminance(fixed)), unit(luminance(colour)), colour / 255.0)
@@ -134,8 +134,11 @@ def luminance(picture: np.ndarray) -> np.ndarray:
 
 
 def unit(image: np.ndarray) -> np.ndarray:
-    low, high = float(image.min()), float(image.max())
-    return (image - low) / (high - low) if high > low else np.zeros_like(image)
+    """``image`` cut to its percentiles 0.1 and 99.9, which become 0 and 1: what RegNet makes of it, for all."""
+    low, high = np.percentile(image, (0.1, 99.9))
+    if not high > low:
+        low, high = image.min(), image.max()
+    return np.clip((image - low) / (high - low), 0, 1) if high > low else np.zeros_like(image)
 
 
 def foreground(image: np.ndarray) -> np.ndarray:
@@ -144,9 +147,9 @@ def foreground(image: np.ndarray) -> np.ndarray:
     The image is smoothed by a pixel first, so that noise around the head does not hang on to it.
     """
     bright = np.pad(ndimage.gaussian_filter(image, 1.0) > DARK, GAP)
-    parts, count = ndimage.label(ndimage.distance_transform_edt(~bright) <= GAP)
-    if not count:
+    if not bright.any():
         raise ValueError("The image shows nothing but background.")
+    parts, _ = ndimage.label(ndimage.distance_transform_edt(~bright) <= GAP)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     closed = ndimage.distance_transform_edt(ndimage.binary_fill_holes(parts == sizes.argmax())) > GAP
@@ -167,6 +170,7 @@ def _slices(case: Case, data: Path) -> Images:
     from matplotlib import colormaps
 
     first, second = (sitk.ReadImage(str(data / file), sitk.sitkFloat32) for file in (case.fixed, case.moving))
+    first = sitk.DICOMOrient(first, "LPS")
     second = sitk.Resample(second, first, sitk.Transform(), sitk.sitkLinear, 0.0)
     volumes = [sitk.GetArrayFromImage(volume) for volume in (first, second)]
     at = int(case.place * volumes[0].shape[case.axis])
@@ -185,7 +189,7 @@ def _windowed(volume: np.ndarray, at: int, axis: int) -> np.ndarray:
 
 
 def _square(image: np.ndarray, spacing: np.ndarray, axis: int) -> np.ndarray:
-    """With square pixels, the longer side 256, the head up and the front of an axial slice too."""
+    """With square pixels, the longer side 256; of a volume along L, P and S, with the head or the front up."""
     size = np.array(image.shape) * spacing
     zoomed = ndimage.zoom(image, 256 / size.max() * spacing, order=1)
     return zoomed[::-1] if axis else zoomed

@@ -6,6 +6,7 @@ there, what is left after the coarsest level is averaged; the result is cut to [
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -56,12 +57,19 @@ RULES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "laplacian": laplacian,
     "wavelet": wavelet,
 }
+PACKAGES = {"wavelet": "pywt"}
 DESCRIPTIONS = {
     "average": "mean of both images",
     "maximum": "the brighter of both at every pixel",
     "laplacian": f"Laplacian pyramid of {LEVELS} levels: the stronger detail, the mean of the rest",
     "wavelet": f"wavelet transform ({WAVELET}) of {LEVELS} levels: the stronger detail, the mean of the rest",
 }
+
+
+def available(name: str) -> bool:
+    """Whether the package that a rule needs is installed."""
+    return name not in PACKAGES or importlib.util.find_spec(PACKAGES[name]) is not None
+
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {
     "qabf": fusion_metrics.qabf,

@@ -97,7 +97,7 @@ def test_training_begins_as_masr():
 
 
 def test_without_masr_it_does_not_begin(monkeypatch):
-    monkeypatch.setattr("regnet.models.deformgan_training.find_weights", lambda *_: None)
+    monkeypatch.setattr("regnet.models.masr_weights.find_weights", lambda *_: None)
     with pytest.raises(ModelError, match="install them"):
         Recipe(config(matching=4, descriptor="dsir", generator_depth=2)).build()
 

@@ -17,9 +17,10 @@ from refusals import refused
 from regnet.image import Grid, Image
 from regnet.label_maps import carry_labels
 from regnet.propagate_files import unique_names
+from regnet.protocol import ArrayFile, Step
 from regnet.segmentation import Segment, Segmentation
 from regnet.segmentation_files import read_segmentation, write_segmentation
-from regnet.transform import Affine, Composite, read_transform
+from regnet.transform import Affine, Composite, DisplacementField, read_transform
 from worker_host import GRID, entry, quick
 
 
@@ -243,6 +244,38 @@ def test_the_worker_takes_layers_and_scores(start, tmp_path):
     np.testing.assert_array_equal(array, first)
     assert array.dtype == np.int16 and result["report"]["mean"] == {"dice": 1.0, "hd95_mm": 0.0, "segments": 2}
     assert [row["share_in_view"] for row in result["report"]["segments"]] == [1.0, 1.0]
+
+
+def test_many_steps_are_made_one_where_their_fields_take_too_much_memory(tmp_path, monkeypatch):
+    from regnet import propagate, worker_files
+
+    steps = []
+    for n in range(4):
+        np.save(tmp_path / f"field{n}.npy", smooth_field(GRID, 2.0, seed=n).displacement)
+        affine = random_affine(n, degrees=2).matrix.tolist()
+        steps.append(Step(affine=affine, displacement=ArrayFile(**entry(f"field{n}.npy"))))
+    whole = worker_files.read_steps(tmp_path, steps, GRID)
+    monkeypatch.setattr(propagate, "MOST_FIELD_BYTES", 1)
+    bounded = worker_files.read_steps(tmp_path, steps, GRID)
+    fields = [[part for part in way.parts if isinstance(part, DisplacementField)] for way in (whole, bounded)]
+    assert [len(found) for found in fields] == [4, 1]
+    points = GRID.cropped((3, 3, 3), tuple(n - 6 for n in GRID.shape)).points().reshape(-1, 3)[::37]
+    np.testing.assert_allclose(bounded(points), whole(points), atol=0.15)
+
+
+def test_the_worker_scores_by_a_reference_with_values_of_its_own(start, tmp_path):
+    labels, truth = np.zeros(GRID.shape, np.uint8), np.zeros((2, *GRID.shape), np.uint8)
+    labels[4:8, 5:15, 6:18], labels[8:12, 5:15, 6:18] = 1, 2
+    truth[0, 4:8, 5:15, 6:12] = 2  # half of the organ, under the other's value
+    truth[1, 8:12, 5:15, 6:18] = 1
+    np.save(tmp_path / "in.npy", labels)
+    np.save(tmp_path / "truth.npy", truth)
+    segments = [{"value": 1, "name": "organ"}, {"value": 2, "name": "vessel"}, {"value": 3, "name": "bone"}]
+    own = [{"value": 1, "layer": 1, "name": "vessel"}, {"value": 2, "name": "organ"}]
+    host = start(quick)
+    host.send(**ask(tmp_path, segments=segments, reference=entry("truth.npy"), reference_segments=own))
+    rows = host.until("done")["result"]["report"]["segments"]
+    assert [row["dice"] for row in rows] == [pytest.approx(2 / 3), 1.0, None]
 
 
 def test_the_worker_refuses_in_one_sentence(start, tmp_path):

@@ -2,9 +2,11 @@
 
 ``python fake_worker.py MODE`` with MODE one of: ``shift`` (a known transform at once), ``slow`` (three seconds of
 progress, can be cancelled), ``deaf`` (the same, but never obeys a cancel), ``crash`` (dies in the middle), ``refuse``
-(answers with one sentence), ``garbage`` (noise on its output, then as ``shift``), ``mute`` (never becomes ready).
+(answers with one sentence), ``garbage`` (noise on its output, then as ``shift``), ``mute`` (never becomes ready),
+``improve`` (up to ten seconds of an optimisation with ten previews a second, can be cancelled and stopped), ``picky``
+(as ``shift``, but refuses a fixed image with an intensity above 1000).
 Where the model's parameter ``translation`` asks for a synthetic image, it sends one, and where ``fusion`` does not say
-``off``, a fused one. It also answers ``fuse``.
+``off``, a fused one. It also answers ``fuse``, and ``propagate``, with the nearest voxels.
 """
 
 from __future__ import annotations
@@ -90,6 +92,61 @@ def answer(request: dict) -> dict:
     return result
 
 
+def placed(request: dict, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """An array of the request, (layers, D, H, W), and its index-to-world matrix."""
+    array = np.load(Path(request["folder"]) / request[name]["file"], allow_pickle=False)
+    return array.reshape(-1, *array.shape[-3:]), np.array(request[name]["index_to_world"])
+
+
+def at(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def nearest(array: np.ndarray, matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(layers, D, H, W) read at world points (..., 3), 0 outside."""
+    index = np.rint(at(points, np.linalg.inv(matrix))).astype(int)[..., ::-1]
+    inside = ((index >= 0) & (index < array.shape[1:])).all(axis=-1)
+    index[~inside] = 0
+    return np.where(inside, array[:, index[..., 0], index[..., 1], index[..., 2]], 0)
+
+
+def answer_propagation(request: dict) -> dict:
+    from scipy import ndimage
+
+    folder, shape = Path(request["folder"]), request["target"]["shape"]
+    place = np.array(request["target"]["index_to_world"])
+    world = at(np.moveaxis(np.indices(shape), 0, -1)[..., ::-1], place)
+    points = world
+    for step in request["transforms"]:
+        if step["displacement"]:
+            field = np.load(folder / step["displacement"]["file"], allow_pickle=False)
+            index = at(points, np.linalg.inv(step["displacement"]["index_to_world"]))[..., ::-1]
+            where = np.moveaxis(index, -1, 0)
+            moved = [ndimage.map_coordinates(field[..., n], where, order=1, mode="nearest") for n in range(3)]
+            points = points + np.stack(moved, -1)
+        points = at(points, np.array(step["affine"]))
+    labels, matrix = placed(request, "labels")
+    result = nearest(labels, matrix, points)
+    np.save(folder / "labels.npy", result)
+    rows = []
+    for segment in request["segments"]:
+        before, after = (array[segment["layer"]] == segment["value"] for array in (labels, result))
+        volumes = [abs(np.linalg.det(m[:3, :3])) / 1000 for m in (matrix, place)]
+        row = {
+            **segment, "share_in_view": 1.0, "source_voxels": int(before.sum()), "voxels": int(after.sum()),
+            "source_volume_ml": float(before.sum() * volumes[0]), "volume_ml": float(after.sum() * volumes[1]),
+        }  # fmt: skip
+        if request.get("reference"):
+            given = {entry["name"]: entry for entry in request["reference_segments"]}.get(segment["name"])
+            row["dice"] = None
+            if given is not None:
+                truth = nearest(*placed(request, "reference"), world)[given["layer"]] == given["value"]
+                row["dice"] = float(2 * (truth & after).sum() / (truth.sum() + after.sum()))
+        rows.append(row)
+    sent = {"file": "labels.npy", "index_to_world": request["target"]["index_to_world"], "ndim": 3}
+    return {"labels": sent, "report": {"segments": rows, "warnings": ["A test warning."]}}
+
+
 def work_slowly(request: dict, cancelled: threading.Event, obedient: bool) -> bool:
     """Three seconds of progress; False if cancelled."""
     for step in range(60):
@@ -100,7 +157,40 @@ def work_slowly(request: dict, cancelled: threading.Event, obedient: bool) -> bo
     return True
 
 
-def serve(mode: str, request: dict, cancelled: threading.Event) -> None:
+def preview_fields(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A coarse field over a volume's corners, and its voxels in the volume's: what previews grow towards."""
+    coarse = tuple(max(2, n // 3) for n in shape)
+    steps = [(n - 1) / (m - 1) for n, m in zip(shape, coarse, strict=True)]
+    return displacement(coarse), np.diag([*steps[::-1], 1.0])
+
+
+def improve(request: dict, cancelled: threading.Event, stopped: threading.Event) -> bool:
+    """Ten seconds of an optimisation; False if cancelled."""
+    folder, identity = Path(request["folder"]), request["id"]
+    matrix = np.array(request["fixed"]["index_to_world"])
+    field, steps = preview_fields(np.load(folder / request["fixed"]["file"], allow_pickle=False).shape)
+    for step in range(100):
+        progress = {"event": "progress", "fraction": step / 100, "stage": "refine 2x", "text": "", "can_stop": True}
+        send({"id": identity, **progress})
+        if request.get("preview"):
+            name = f"preview-{step}.npy"
+            np.save(folder / name, (field * np.float32(0.1 + step / 100)))
+            place = {"file": name, "index_to_world": (matrix @ steps).tolist(), "ndim": request["fixed"]["ndim"]}
+            send({"id": identity, "event": "preview", "stage": "refine 2x", "affine": AFFINE, "displacement": place})
+            (folder / f"preview-{step - 2}.npy").unlink(missing_ok=True)
+        time.sleep(0.1)
+        if cancelled.is_set():
+            return False
+        if stopped.is_set():
+            break
+    send({"id": identity, "event": "progress", "fraction": 0.95, "stage": "export", "text": "", "can_stop": False})
+    if stopped.is_set():
+        send({"id": identity, "event": "message", "level": "warning", "text": "Stopped early, as asked."})
+        time.sleep(0.3)
+    return True
+
+
+def serve(mode: str, request: dict, cancelled: threading.Event, stopped: threading.Event) -> None:
     identity = request["id"]
     send({"id": identity, "event": "progress", "fraction": 0.1, "stage": "align", "text": "searching"})
     send({"id": identity, "event": "message", "level": "warning", "text": "A test warning."})
@@ -110,21 +200,29 @@ def serve(mode: str, request: dict, cancelled: threading.Event) -> None:
     if mode == "refuse":
         send({"id": identity, "event": "failed", "kind": "input", "text": "The images do not overlap; move one."})
         return
+    if mode == "picky" and request["command"] == "register" and placed(request, "fixed")[0].max() > 1000:
+        send({"id": identity, "event": "failed", "kind": "input", "text": "The fixed image is too bright."})
+        return
+    if mode == "improve" and not improve(request, cancelled, stopped):
+        send({"id": identity, "event": "failed", "kind": "cancelled", "text": "Cancelled; nothing was changed."})
+        return
     if mode in ("slow", "deaf") and not work_slowly(request, cancelled, mode == "slow"):
         send({"id": identity, "event": "failed", "kind": "cancelled", "text": "Cancelled; nothing was changed."})
         return
-    work = answer_fusion if request["command"] == "fuse" else answer
-    send({"id": identity, "event": "done", "result": work(request)})
+    works = {"fuse": answer_fusion, "propagate": answer_propagation, "register": answer}
+    send({"id": identity, "event": "done", "result": works[request["command"]](request)})
 
 
 def main(mode: str) -> None:
-    requests, cancelled = queue.Queue(), threading.Event()
+    requests, cancelled, stopped = queue.Queue(), threading.Event(), threading.Event()
 
     def read() -> None:
         for line in sys.stdin:
             request = json.loads(line)
             if request["command"] == "cancel":
                 cancelled.set()
+            elif request["command"] == "stop":
+                stopped.set()
             else:
                 requests.put(request)
         requests.put(None)
@@ -136,7 +234,8 @@ def main(mode: str) -> None:
         send({"event": "ready", "version": "0", "device": "cpu"})
     while (request := requests.get()) is not None:
         cancelled.clear()
-        serve(mode, request, cancelled)
+        stopped.clear()
+        serve(mode, request, cancelled, stopped)
 
 
 if __name__ == "__main__":

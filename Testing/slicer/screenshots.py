@@ -2,7 +2,8 @@
 
 Registers the demo pair by pressing the panel's buttons, and draws the panel beside the slice views before and after.
 ``--module RegNetMASR`` does the same with that module's panel and the patient's T2 image, under names of its own;
-``--panel-only`` draws the panel alone with its advanced parameters unfolded, and registers nothing.
+``--module RegNetPropagation`` carries the atlas' regions to the patient; ``--panel-only`` draws the panel alone with
+its advanced parameters unfolded, and registers nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 MODULES = HERE.parents[1] / "RegNetModules"
-NAMES = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN", "RegNetBSAFusion")
+NAMES = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN", "RegNetBSAFusion", "RegNetPropagation")
 sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in NAMES)]
 
 import host  # noqa: E402
@@ -36,6 +37,7 @@ COLOURS = {"Red": (243, 74, 51), "Yellow": (237, 213, 76), "Green": (110, 176, 7
 PATIENCE_S = 600
 PICTURES = {"RegNetAVSM": "", "RegNetMASR": "masr-", "RegNetDDIM": "ddim-", "RegNetDeformGAN": "deformgan-"}
 """Modules, and what their pictures' names begin with."""
+PROPAGATION = "RegNetPropagation"
 if "bsafusion" in MODEL_NAMES:  # once its weights ship
     PICTURES["RegNetBSAFusion"] = "bsafusion-"
 
@@ -69,8 +71,9 @@ def match_brightness(panel) -> None:
 
 def panel_picture(panel, folder: Path, hidden=()) -> np.ndarray:
     """The panel, (HEIGHT, PANEL_WIDTH, 3). Sections in ``hidden`` are folded, as a user would to see the rest."""
-    for name in ("inputsSection", "alignmentSection", "modelSection", "outputSection"):
-        getattr(panel.ui, name).collapsed = name in hidden
+    for name in ("inputsSection", "alignmentSection", "modelSection", "outputSection", "mappingSection"):
+        if hasattr(panel.ui, name):
+            getattr(panel.ui, name).collapsed = name in hidden
     panel.parent.resize(PANEL_WIDTH, HEIGHT)
     wait()
     path = folder / "panel.part.png"
@@ -142,20 +145,43 @@ def save_run(panel, folder: Path, prefix: str) -> None:
         save(panel, folder / f"{prefix}fused.png", hidden=("inputsSection", "alignmentSection", "modelSection"))
 
 
+def save_propagation(panel, folder: Path) -> None:
+    """The atlas' regions carried to the patient."""
+    from RegNetLib.sample_data import demo_folder, load_demo_pair
+
+    patient, atlas = load_demo_pair()
+    labels = slicer.util.loadVolume(str(demo_folder() / "atlas_labels.nii.gz"), {"labelmap": True})
+    regions = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Regions")
+    regions.CreateDefaultDisplayNodes()
+    slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labels, regions)
+    slicer.mrmlScene.RemoveNode(labels)
+    panel.parameters.scan, panel.parameters.segmentation = atlas, regions
+    panel.parameters.set_targets([patient])
+    panel.ui.applyButton.click()
+    wait(until=lambda: not panel.client.is_busy())
+    if not panel.ui.statusLabel.text.startswith("Done"):
+        sys.exit(f"The propagation failed: {panel.ui.statusLabel.text}")
+    fit_views()
+    save(panel, folder / "propagation.png", hidden=("inputsSection", "mappingSection"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=HERE.parents[1] / "Resources" / "Screenshots")
-    parser.add_argument("--module", choices=PICTURES, default="RegNetAVSM")
+    parser.add_argument("--module", choices=[*PICTURES, PROPAGATION], default="RegNetAVSM")
     parser.add_argument("--panel-only", action="store_true")
     options = parser.parse_args()
-    folder, prefix = options.output, PICTURES[options.module]
+    folder, prefix = options.output, PICTURES.get(options.module, "")
     folder.mkdir(parents=True, exist_ok=True)
     panel = open_panel(options.module)
-    panel.ui.demoButton.click()
-    if options.panel_only:
-        save_panel(panel, folder / f"{prefix}panel.png")
+    if options.module == PROPAGATION:
+        save_propagation(panel, folder)
     else:
-        save_run(panel, folder, prefix)
+        panel.ui.demoButton.click()
+        if options.panel_only:
+            save_panel(panel, folder / f"{prefix}panel.png")
+        else:
+            save_run(panel, folder, prefix)
     panel.cleanup()
     panel.client.stop()
 

@@ -53,14 +53,47 @@ def labels_to_array(node) -> ImageArray | None:
         return volume_to_array(node, node.GetParentTransformNode()) if node.GetImageData() else None
     merged = slicer.vtkOrientedImageData()
     node.GenerateMergedLabelmapForAllSegments(merged, slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS)
-    extent = merged.GetExtent()
-    if merged.IsEmpty() or extent[0] > extent[1]:
+    found = oriented_to_array(merged)
+    if found is None:
         return None
-    matrix = vtk.vtkMatrix4x4()
-    merged.GetImageToWorldMatrix(matrix)
+    return ImageArray(found.array, world_matrix(node.GetParentTransformNode()) @ found.index_to_world)
+
+
+def oriented_to_array(image) -> ImageArray | None:
+    """A vtkOrientedImageData where it lies by itself; None where it holds no voxels."""
+    extent = image.GetExtent()
+    if image.IsEmpty() or extent[0] > extent[1]:
+        return None
+    return ImageArray(_image_to_numpy(image), oriented_place(image))
+
+
+def oriented_place(image) -> np.ndarray:
+    """From (i, j, k, 1), counted from the corner of its extent, to LPS mm."""
+    extent, matrix = image.GetExtent(), vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
     to_ras = slicer.util.arrayFromVTKMatrix(matrix)
-    to_ras[:3, 3] = (to_ras @ [extent[0], extent[2], extent[4], 1.0])[:3]  # the array starts at the extent's corner
-    return ImageArray(_image_to_numpy(merged), FLIP @ _linear_to_world(node.GetParentTransformNode()) @ to_ras)
+    to_ras[:3, 3] = (to_ras @ [extent[0], extent[2], extent[4], 1.0])[:3]
+    return FLIP @ to_ras
+
+
+def array_to_oriented(array: np.ndarray, index_to_world: np.ndarray, first=(0, 0, 0)):
+    """A vtkOrientedImageData of (D, H, W), which is the part from voxel ``first`` (i, j, k) on of a larger lattice."""
+    image = slicer.vtkOrientedImageData()
+    ends = [(low, low + size - 1) for low, size in zip(first, array.shape[::-1], strict=True)]
+    image.SetExtent(*(int(end) for pair in ends for end in pair))
+    image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(np.ascontiguousarray(array).ravel(), deep=True))
+    image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(FLIP @ np.asarray(index_to_world, float)))
+    return image
+
+
+def own_place(volume) -> np.ndarray:
+    """From a volume's (i, j, k, 1) to LPS mm without what it lies under."""
+    return FLIP @ _ijk_to_ras(volume)
+
+
+def world_matrix(parent) -> np.ndarray:
+    """A linear transform node to the world, 4x4 in LPS mm; the identity for None."""
+    return FLIP @ _linear_to_world(parent) @ FLIP
 
 
 def pull_transform(affine, displacement=None, index_to_world=None):
@@ -136,8 +169,9 @@ def into_own_coordinates(pull, parent):
     return result
 
 
-def displacement_through(parent, lattice: ImageArray) -> ImageArray:
-    """Where the points of ``lattice`` lie in the coordinates of a volume below ``parent``, as a displacement field.
+def displacement_through(parent, lattice: ImageArray, to_world: bool = False) -> ImageArray:
+    """Where the points of ``lattice`` lie in the coordinates of a volume below ``parent``, as a displacement field; or,
+    ``to_world``, the other way round.
 
     The array is (D, H, W, 3) float32, LPS mm, over the same corners and of at most :data:`MOST_SAMPLES` points.
     """
@@ -146,11 +180,11 @@ def displacement_through(parent, lattice: ImageArray) -> ImageArray:
     counts = np.where(shape > 1, np.maximum((shape / stride).astype(int), 2), 1)
     steps = (shape - 1) / np.maximum(counts - 1, 1)
     matrix = lattice.index_to_world @ np.diag([*np.where(counts > 1, steps, 1.0)[::-1], 1.0])
-    from_world, chain, sampled = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform(), vtk.vtkTransformToGrid()
-    parent.GetTransformFromWorld(from_world)
+    through, chain, sampled = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform(), vtk.vtkTransformToGrid()
+    (parent.GetTransformToWorld if to_world else parent.GetTransformFromWorld)(through)
     chain.PostMultiply()
     chain.Concatenate(slicer.util.vtkMatrixFromArray(FLIP @ matrix))
-    chain.Concatenate(from_world)
+    chain.Concatenate(through)
     sampled.SetInput(chain)
     sampled.SetGridExtent(0, int(counts[2]) - 1, 0, int(counts[1]) - 1, 0, int(counts[0]) - 1)
     sampled.SetGridScalarTypeToDouble()

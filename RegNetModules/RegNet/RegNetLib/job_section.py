@@ -24,6 +24,8 @@ STAGES = {
     "refine": _("Refinement"),
     "export": _("Resampling and measuring"),
     "fuse": _("Fusion"),
+    "labels": _("Carrying the segments"),
+    "numbers": _("Measuring the segments"),
 }
 """What the core's stages are called on screen, by their first word; others are shown as they are named."""
 

@@ -14,6 +14,7 @@ from slicer.util import VTKObservationMixin
 
 from .connections import Connections
 from .fuse_section import FuseSection
+from .live_preview import put_all_back
 from .parameter_form import ParameterForm
 from .parameter_node import PanelParameterNode
 from .result_section import ResultSection
@@ -67,7 +68,9 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.result = ResultSection(self.ui)
         self.fuse = FuseSection(self.ui, self.client, self._get_parameters, self._on_fused)
         self.review = ReviewSection(self.ui, self._get_parameters)
-        self.run = RunSection(self.ui, self.client, self._get_parameters, self._get_model, self._on_result)
+        self.run = RunSection(
+            self.ui, self.client, self._get_parameters, self._get_model, self._on_result, self.review.show_moving
+        )
         self.connections = Connections()
         self.connections.add(self.ui.demoButton, "clicked()", self.on_demo)
         self.connections.add(self.ui.swapButton, "clicked()", self.on_swap)
@@ -76,7 +79,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.on_scene_start_close)
         self.addObserver(scene, scene.EndCloseEvent, self.on_scene_ready)
         self.addObserver(scene, scene.StartImportEvent, self.on_scene_start_import)
-        self.addObserver(scene, scene.EndImportEvent, self.on_scene_ready)
+        self.addObserver(scene, scene.EndImportEvent, self.on_scene_imported)
         self.setup_model_section()
         self._observe_parameters()
 
@@ -96,12 +99,15 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         self._observe_parameters()
+        self.run.resume()
         self.run.refresh()
         self.fuse.refresh()  # weights, or torch, may have been installed meanwhile
         self.review.resume()
 
     def exit(self) -> None:
-        """Another module is shown: its slice views must not keep a composite that only this panel can switch off."""
+        """Another module is shown: its slice views must not keep a composite that only this panel can switch off, nor
+        a preview."""
+        self.run.suspend()
         self.review.suspend()
 
     def on_scene_start_close(self, *_arguments) -> None:
@@ -113,6 +119,11 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def on_scene_start_import(self, *_arguments) -> None:
         """While nodes arrive one by one, the selectors would overwrite what the scene says of them."""
         self._forget_parameters()
+
+    def on_scene_imported(self, *_arguments) -> None:
+        if not self.client.is_busy():
+            put_all_back()
+        self.on_scene_ready()
 
     def on_scene_ready(self, *_arguments) -> None:
         if self.parent.isEntered or self.run.is_running() or self.fuse.is_running():

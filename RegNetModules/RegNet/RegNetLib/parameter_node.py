@@ -112,6 +112,7 @@ class PanelParameterNode:
     refineSteps: Annotated[int, WithinRange(1, 1000)] = 50
     device: Device = Device.AUTO
     seed: Annotated[int, WithinRange(0, 1000000)] = 0
+    livePreview: bool = True
     resultTransform: vtkMRMLTransformNode
     applyToMoving: bool = True
     createVolume: bool = False

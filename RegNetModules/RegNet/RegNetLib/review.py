@@ -8,6 +8,7 @@ from .connections import Connections
 from .deformation_grid import show_deformation_grid
 from .fused_volume import fused_of
 from .live_composite import Checkerboard, Difference, LiveComposite
+from .live_preview import is_previewed
 from .result_import import FIXED, MOVING, RESULT_PARENT
 from .slice_views import slice_views
 
@@ -70,6 +71,14 @@ class ReviewSection:
             self._ui.fadeButton.checked = True
         self._show_all()
 
+    def show_moving(self) -> None:
+        """See to it that the moving volume is in the slice views; where it is, they stay as they are."""
+        moving = self._pair()[1]
+        composites = [view.composite_node for view in slice_views()]
+        layers = {volume for one in composites for volume in (one.GetBackgroundVolumeID(), one.GetForegroundVolumeID())}
+        if moving is not None and moving.GetID() not in layers:
+            self.show_pair()
+
     def show_fused(self) -> None:
         """Put a new fused volume into the slice views, which stay where they are if they show the pair."""
         self.refresh()
@@ -103,7 +112,7 @@ class ReviewSection:
         self._ui.reviewFrame.enabled = None not in self._pair()
         self._ui.afterCheckBox.enabled = self._can_be_toggled(result)
         self._ui.gridCheckBox.enabled = result is not None
-        if self._can_be_toggled(result):
+        if self._can_be_toggled(result) and not is_previewed(result.GetNodeReference(MOVING)):
             applied = result.GetNodeReference(MOVING).GetTransformNodeID() == result.GetID()
             self._show_checked(self._ui.afterCheckBox, applied)
         mode = self.mode()

@@ -1,4 +1,5 @@
-"""The Apply button and what it sets in motion: checks, dependencies, the worker's run, progress, cancel, the import."""
+"""The Apply button and what it sets in motion: checks, dependencies, the worker's run, progress, the live preview, its
+end, and the import."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ from slicer.i18n import tr as _
 
 from .inputs import build_request, placing_parent, what_is_missing
 from .job_section import JobSection
+from .live_preview import LivePreview
 from .result_import import ResultImporter
+from .worker_client import State
 
 
 class RunSection(JobSection):
@@ -18,13 +21,17 @@ class RunSection(JobSection):
         get_parameters: gives the panel's parameter node, or None between scenes.
         get_model: gives (model name, its title, its parameter values).
         on_result: called with the transform node after a successful run.
+        on_preview: called when the moving volume is shown at a new place during the run.
     """
 
-    def __init__(self, ui, client, get_parameters, get_model, on_result) -> None:
+    def __init__(self, ui, client, get_parameters, get_model, on_result, on_preview=None) -> None:
         self._ui = ui
+        self._on_preview = on_preview or (lambda: None)
+        self._preview = LivePreview()
         self._get_parameters, self._get_model, self._on_result = get_parameters, get_model, on_result
         self._importer: ResultImporter | None = None
         super().__init__(client, ui.applyButton, ui.progressBar, ui.statusLabel)
+        self._connections.add(ui.stopButton, "clicked()", self.on_stop)
 
     def refresh(self) -> None:
         button, running = self._ui.applyButton, self.is_running()
@@ -38,8 +45,31 @@ class RunSection(JobSection):
         )
         ui = self._ui
         ui.progressBar.visible = running
+        ui.stopButton.visible = running
+        ui.stopButton.enabled = running and self._client.can_stop()
+        if not self._wants_preview():
+            self._preview.hide()
         for section in (ui.inputsSection, ui.modelSection, ui.alignmentSection, ui.outputSection):
             section.enabled = not running
+
+    def on_stop(self) -> None:
+        self._client.stop_here()
+        self.show_status(_("Stopping here…"))
+
+    def suspend(self) -> None:
+        """Another module is shown: the moving volume is where it was, while the run goes on."""
+        self._preview.pause()
+
+    def resume(self) -> None:
+        self._preview.resume()
+
+    def abandon(self) -> None:
+        self._preview.end()
+        super().abandon()
+
+    def _wants_preview(self) -> bool:
+        parameters = self._get_parameters()
+        return parameters is not None and parameters.livePreview
 
     def problem(self) -> str:
         parameters = self._get_parameters()
@@ -50,8 +80,19 @@ class RunSection(JobSection):
     def build_request(self, folder) -> dict:
         parameters = self._get_parameters()
         name, title, values = self._get_model()
-        self._importer = ResultImporter(parameters, placing_parent(parameters.movingVolume), title)
-        return {**build_request(parameters, values, folder), "model": name}
+        parent = placing_parent(parameters.movingVolume)
+        self._importer = ResultImporter(parameters, parent, title)
+        self._preview.begin(parameters.movingVolume, parent)
+        return {**build_request(parameters, values, folder), "model": name, "preview": parameters.livePreview}
+
+    def on_state(self, state: State) -> None:
+        if state not in (State.PREPARING, State.RUNNING):
+            self._preview.end()
+        super().on_state(state)
+
+    def on_preview(self, preview: dict, folder) -> None:
+        if self._wants_preview() and self._preview.show(preview, folder):
+            self._on_preview()
 
     def take_over(self, result: dict, folder) -> None:
         transform = self._importer.load(result, folder)

@@ -27,8 +27,8 @@ class PanelSelfTest(ScriptedLoadableModuleTest):
         self.delayDisplay("A registration through the panel")
         widget = slicer.util.getModuleWidget(self.MODULE)
         widget.enter()
-        widget.parameters.fixedVolume = _blob("fixed", 0.0)
-        widget.parameters.movingVolume = _blob("moving", 3.0)
+        widget.parameters.fixedVolume = make_blob("fixed", 0.0)
+        widget.parameters.movingVolume = make_blob("moving", 3.0)
         widget.ui.applyButton.click()
         self._wait(lambda: not widget.run.is_running())
         transform = widget.parameters.resultTransform
@@ -49,7 +49,7 @@ class PanelSelfTest(ScriptedLoadableModuleTest):
         limit.stop()
 
 
-def _blob(name: str, shift_mm: float):
+def make_blob(name: str, shift_mm: float):
     """A volume of 32 x 36 x 40 voxels of 2 mm with a soft box and two soft balls, ``shift_mm`` along the first axis."""
     z, y, x = np.meshgrid(*(np.arange(n) * 2.0 for n in (32, 36, 40)), indexing="ij")
     x = x - shift_mm

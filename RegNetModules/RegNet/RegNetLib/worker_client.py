@@ -52,6 +52,9 @@ class Listener:
     def on_message(self, level: str, text: str) -> None:
         """One sentence; ``level`` is "info" or "warning"."""
 
+    def on_preview(self, preview: dict, folder) -> None:
+        """The present transform of a job that asked for previews, see the protocol; only the newest is told."""
+
     def on_done(self, result: dict, folder) -> None:
         """Take the result over; the folder is removed afterwards. Raising makes the run fail."""
 
@@ -75,6 +78,7 @@ class WorkerClient:
         self._ready = False
         self._deadline = 0.0
         self._count = 0
+        self._can_stop = self._stop_asked = False
         self.job: Job | None = None
         self.state = State.IDLE
         self._watchers: list = []
@@ -90,7 +94,8 @@ class WorkerClient:
         return self._process.process_id() if self._process is not None else 0
 
     def watch(self, callback) -> None:
-        """Call ``callback`` without arguments at every change of state, whichever job it is about."""
+        """Call ``callback`` without arguments at every change of state, and of :meth:`can_stop`, whichever job it is
+        about."""
         self._watchers.append(callback)
 
     def unwatch(self, callback) -> None:
@@ -103,6 +108,7 @@ class WorkerClient:
         self._count += 1
         job.identity = str(self._count)
         self.job = job
+        self._can_stop = self._stop_asked = False
         self._enter(State.PREPARING)
         if self._process is None or not self._process.is_running():
             self._ready = False
@@ -122,6 +128,17 @@ class WorkerClient:
             self._process.send({"id": f"cancel-{self.job.identity}", "command": "cancel", "target": self.job.identity})
             self._enter(State.CANCELLING)
 
+    def can_stop(self) -> bool:
+        """Whether the job is at something that :meth:`stop_here` would end."""
+        return self.state is State.RUNNING and self._can_stop and not self._stop_asked
+
+    def stop_here(self) -> None:
+        """Ask the job to end its optimisation and to give what it has reached as its result."""
+        if self.can_stop():
+            self._stop_asked = True
+            self._process.send({"id": f"stop-{self.job.identity}", "command": "stop", "target": self.job.identity})
+            self._tell_watchers()
+
     def stop(self) -> None:
         """End the worker and forget the job, without a word to its owner: the application or the scene is closing."""
         self._timer.stop()
@@ -136,7 +153,7 @@ class WorkerClient:
         """Look at what the worker has said since the last time."""
         if self._process is None:
             return
-        for message in self._process.receive():
+        for message in without_old_previews(self._process.receive()):
             self._handle(message)
         if self._process is not None and not self._process.is_running():
             for message in self._process.receive():  # what it wrote between the last look and its end
@@ -160,15 +177,23 @@ class WorkerClient:
         elif self.job is None or (message.get("id") or self.job.identity) != self.job.identity:
             return  # about a job that is over
         elif event == "progress" and self.state is State.RUNNING:
+            self._note_can_stop(bool(message.get("can_stop")))
             self.job.listener.on_progress(
                 float(message.get("fraction", 0.0)), str(message.get("stage", "")), str(message.get("text", ""))
             )
         elif event == "message":
             self.job.listener.on_message(str(message.get("level", "info")), str(message.get("text", "")))
+        elif event == "preview" and self.state is State.RUNNING:
+            self.job.listener.on_preview(message, self.job.folder)
         elif event == "done":
             self._finish(message.get("result") or {})
         elif event == "failed":
             self._fail(str(message.get("kind", "error")), str(message.get("text", "")))
+
+    def _note_can_stop(self, can_stop: bool) -> None:
+        if can_stop != self._can_stop:
+            self._can_stop = can_stop
+            self._tell_watchers()
 
     def _submit(self) -> None:
         self._enter(State.RUNNING)
@@ -230,6 +255,14 @@ class WorkerClient:
         if self._process is not None:
             self._process.stop()
         self._process, self._ready = None, False
+
+
+def without_old_previews(messages: list[dict]) -> list[dict]:
+    """``messages`` without the previews that another message of the same look has overtaken, or the job's end."""
+    ends = any(message.get("event") in ("done", "failed") for message in messages)
+    previews = [message for message in messages if message.get("event") == "preview"]
+    old = previews if ends else previews[:-1]
+    return [message for message in messages if not any(message is one for one in old)]
 
 
 _shared: WorkerClient | None = None

@@ -183,7 +183,7 @@ def propagate_along(
             else:
                 source = anchor if before == frame else frames[before]
                 step, report = _registered(target, source, registration, share.share(0.0, 0.8))
-            way = step if before == frame else _bounded(step.then(way), target.grid)
+            way = step if before == frame else bounded(step.then(way), target.grid)
         result = propagate(
             anchor,
             segmentation,
@@ -264,7 +264,7 @@ def _registered(
     return result.transform, result.report
 
 
-def _bounded(transform: Transform, grid: Grid) -> Transform:
+def bounded(transform: Transform, grid: Grid) -> Transform:
     """``transform``, as one field on ``grid`` and a little around it if its parts take too much memory."""
     fields = [part for part in transform.parts if isinstance(part, DisplacementField)]
     if len(fields) < 2 or sum(part.displacement.nbytes for part in fields) < MOST_FIELD_BYTES:

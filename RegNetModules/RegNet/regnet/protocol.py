@@ -35,7 +35,8 @@ class Colours(_Strict):
 
 
 class RegisterRequest(_Strict):
-    """Register ``moving`` to ``fixed``. The options are those of :func:`regnet.register`."""
+    """Register ``moving`` to ``fixed``. The options are those of :func:`regnet.register`; with ``preview`` the present
+    state of a dense model is sent now and then, see :class:`PreviewEvent`."""
 
     command: Literal["register"]
     id: str = Field(min_length=1)
@@ -52,6 +53,7 @@ class RegisterRequest(_Strict):
     seed: int = 0
     memory_mb: float | None = None
     colours: Colours | None = None
+    preview: bool = False
 
 
 class FuseRequest(_Strict):
@@ -103,7 +105,8 @@ class PropagateRequest(_Strict):
     ``labels`` holds whole numbers, (D, H, W) or (layers, D, H, W). ``transforms`` are applied in their order and lead
     from points of ``target`` to points of ``labels``: where the target was registered as the fixed image to the scan as
     the moving one, it is that result. ``segments`` in their order decide ties and name the rows of the report; without
-    them every value is a segment. ``reference``, labels of the target, asks for Dice and HD95.
+    them every value is a segment. ``reference``, labels of the target, asks for Dice and HD95 of the segments with the
+    same name, or else value; ``reference_segments`` are its own, those of ``labels`` where none are given.
     """
 
     command: Literal["propagate"]
@@ -114,6 +117,7 @@ class PropagateRequest(_Strict):
     transforms: list[Step] = Field(default_factory=list)
     segments: list[SegmentEntry] = Field(default_factory=list)
     reference: ArrayFile | None = None
+    reference_segments: list[SegmentEntry] = Field(default_factory=list)
     interpolation: str = "smooth"
 
 
@@ -121,6 +125,15 @@ class CancelRequest(_Strict):
     """Stop the request ``target``, running or waiting. It answers with ``failed`` of kind ``cancelled``."""
 
     command: Literal["cancel"]
+    id: str = ""
+    target: str
+
+
+class StopRequest(_Strict):
+    """End the optimisation of the request ``target`` before its next iteration: what it has reached becomes the result,
+    and the answer is ``done``. What is not optimising goes on to its end."""
+
+    command: Literal["stop"]
     id: str = ""
     target: str
 
@@ -141,7 +154,7 @@ class ShutdownRequest(_Strict):
 
 Job = RegisterRequest | FuseRequest | PropagateRequest
 """What is worked on one after the other."""
-Request = Job | CancelRequest | PingRequest | ShutdownRequest
+Request = Job | CancelRequest | StopRequest | PingRequest | ShutdownRequest
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 
 
@@ -157,13 +170,26 @@ class PongEvent(BaseModel):
 
 
 class ProgressEvent(BaseModel):
-    """``fraction`` of all the work in [0, 1], never smaller than the one before."""
+    """``fraction`` of all the work in [0, 1], never smaller than the one before; ``can_stop`` where a
+    :class:`StopRequest` would take effect now."""
 
     event: Literal["progress"] = "progress"
     id: str
     fraction: float
     stage: str
     text: str = ""
+    can_stop: bool = False
+
+
+class PreviewEvent(BaseModel):
+    """The present transform, as in :class:`DoneResult` but coarse; beyond its grid the displacement goes on as at the
+    border. The file lives until the second preview after it at least, and no longer than the request."""
+
+    event: Literal["preview"] = "preview"
+    id: str
+    stage: str
+    affine: Matrix
+    displacement: ArrayFile
 
 
 class MessageEvent(BaseModel):
@@ -218,7 +244,7 @@ class FailedEvent(BaseModel):
     text: str
 
 
-Event = ReadyEvent | PongEvent | ProgressEvent | MessageEvent | DoneEvent | FailedEvent
+Event = ReadyEvent | PongEvent | ProgressEvent | PreviewEvent | MessageEvent | DoneEvent | FailedEvent
 
 
 def parse_request(line: str) -> Request:

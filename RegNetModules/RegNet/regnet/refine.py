@@ -21,12 +21,10 @@ from .errors import InputError
 from .events import Events
 from .losses.local_correlation import LocalCorrelation
 from .pair import Pair
-from .transform import DisplacementField
 
 CHECK_EVERY = 5
 LEAST_GAIN = 1e-3
 """A level that gains less similarity than this has nothing to add, and adds nothing."""
-PREVIEW_SHAPE = 64
 
 
 @dataclass(frozen=True)
@@ -98,15 +96,18 @@ def refine(
 ) -> Tensor:
     """Improve ``displacement``, (1, d, *any) in voxels of a grid over the pair's corners; result on the finest level.
 
-    ``strength`` multiplies both variances of smoothing: more than 1 gives a stiffer map.
+    ``strength`` multiplies both variances of smoothing: more than 1 gives a stiffer map. After a stop it is the result
+    on the level that was reached.
     """
     work = _shares(pair, schedule)
     done = 0.0
     for factor, iterations, share in zip(schedule.factors, schedule.iterations, work, strict=True):
+        if iterations and events.stops():
+            break
         level = pair.level(factor)
         field_shape = pair.level(max(factor, schedule.finest_field)).shape
         displacement = spatial.resize_displacement(displacement, field_shape)
-        with events.stage(f"refine {factor:g}x", done, done + share):
+        with events.stage(f"refine {factor:g}x", done, done + share, can_stop=True):
             displacement = _optimise(level, displacement, iterations, schedule, strength, events)
         done += share
     return displacement
@@ -131,6 +132,8 @@ def _optimise(
     length, changed = schedule.step, 0
     start = best = displacement
     for number in range(iterations):
+        if events.stops():
+            break
         position = lattice + spatial.resize_displacement(displacement, level.shape)
         warped = spatial.sample(level.moving, position, padding="border")
         weight = None if level.moving_weight is None else spatial.sample(level.moving_weight, position)
@@ -151,8 +154,7 @@ def _optimise(
         displacement = spatial.sample(displacement, own_lattice + step, padding="border").add_(step)
         displacement = spatial.gaussian(displacement, schedule.field_sigma * scale)
         events.progress((number + 1) / iterations, f"similarity {value:.4f}")
-        if number % CHECK_EVERY == 0:
-            _preview(displacement, level, events)
+        events.preview(displacement, level)
     if not history or max(history) - history[0] < LEAST_GAIN:
         return start
     # The last step was not judged; it is kept if the one before it was the best yet.
@@ -169,15 +171,6 @@ def central_differences(image: Tensor) -> Tensor:
         line = image[:, 0]
         torch.sub(line.narrow(axis + 1, 2, n - 2), line.narrow(axis + 1, 0, n - 2), out=inner).mul_(0.5)
     return result
-
-
-def _preview(displacement: Tensor, level: Pair, events: Events) -> None:
-    if not events.wants_preview:
-        return
-    factor = max(1.0, max(level.shape) / PREVIEW_SHAPE)
-    shape = tuple(max(2, round(n / factor)) for n in level.shape)
-    coarse = spatial.resize_displacement(displacement, shape)
-    events.preview(DisplacementField.from_voxels(coarse, level.level_grid(shape)))
 
 
 def unfold(displacement: Tensor, floor: float = 0.02, rounds: int = 20) -> Tensor:

@@ -243,12 +243,16 @@ class _Job:
                     matrix = self.module.improve_affine(pair, self.parameters, self.state, self.config, self.events)
                     alignment = Affine(matrix, self.fixed.ndim).then(alignment)
                 pair = self._pair(alignment)
+            if self.events.previews is not None:
+                self.events.previews.alignment = alignment
+                self.events.preview(pair.fixed.new_zeros(1, len(pair.shape), *pair.level_shape(8.0)), pair)
             with self.events.stage("field", 0.2, 1.0):
                 displacement = self.module.predict(
                     pair, self.parameters, self.state, self.config, self.events, final=not self.refines
                 )
+            self.events.preview(displacement, pair)
         with self.events.stage("refine", 0.45, 0.9):
-            if self.refines:
+            if self.refines and not self.events.stops():
                 displacement = self.module.refine(
                     pair, displacement, self.parameters, self.state, self.config, self.events, self.refine
                 )
@@ -287,6 +291,7 @@ class _Job:
             "seed": self.seed,
             **numbers(pair, self.moving, transform, alignment, dense),
             "time_s": {name: round(seconds, 3) for name, seconds in self.events.seconds.items()},
+            "stopped_in": self.events.stopped_in or None,
             "warnings": list(self.events.warnings),
         }
 

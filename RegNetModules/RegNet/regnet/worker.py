@@ -52,6 +52,7 @@ class Worker:
         self.timer.daemon = True
         self.jobs: queue.Queue[protocol.Job | None] = queue.Queue()
         self.cancelled: dict[str, threading.Event] = {}
+        self.stopped: dict[str, threading.Event] = {}
         self.closing = threading.Event()
         self._lock = threading.Lock()
 
@@ -119,11 +120,15 @@ class Worker:
             flag = self.cancelled.get(request.target)
             if flag is not None:
                 flag.set()
+        elif isinstance(request, protocol.StopRequest):
+            flag = self.stopped.get(request.target)
+            if flag is not None:
+                flag.set()
         elif request.id in self.cancelled:
             text = f"A request with the id {request.id!r} is already waiting or running; give each its own."
             self.send(protocol.FailedEvent(id=request.id, kind="input", text=text))
         else:
-            self.cancelled[request.id] = threading.Event()
+            self.cancelled[request.id], self.stopped[request.id] = threading.Event(), threading.Event()
             self.jobs.put(request)
         return True
 
@@ -147,11 +152,13 @@ class Worker:
         except Exception as error:
             event = failure(job.id, error)
         release_freed_memory()
-        self.cancelled.pop(job.id, None)
+        self.stopped.pop(job.id, None)
+        self.cancelled.pop(job.id, None)  # last: now the host may use the id again
         self.send(event)
 
     def _register(self, job: protocol.RegisterRequest, flag: threading.Event) -> protocol.DoneResult:
         from . import worker_files as files
+        from .worker_previews import sent_previews
 
         assert self.register is not None
         folder = files.private_folder(job.folder)
@@ -160,19 +167,22 @@ class Worker:
             for name in ("fixed", "moving", "fixed_mask", "moving_mask")
             if (entry := getattr(job, name)) is not None
         }
-        events = Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set)
-        registration = self.register(
-            **images,
-            model=job.model,
-            align=job.align,
-            refine=job.refine,
-            parameters=job.parameters,
-            device=job.device,
-            seed=job.seed,
-            memory_mb=job.memory_mb,
-            colours=files.colour_table(job.colours),
-            events=events,
-        )
+        is_stopped = self.stopped[job.id].is_set
+        events = Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set, is_stopped=is_stopped)
+        with sent_previews(self.send, job.id, folder) as previews:
+            events.previews = previews if job.preview else None
+            registration = self.register(
+                **images,
+                model=job.model,
+                align=job.align,
+                refine=job.refine,
+                parameters=job.parameters,
+                device=job.device,
+                seed=job.seed,
+                memory_mb=job.memory_mb,
+                colours=files.colour_table(job.colours),
+                events=events,
+            )
         events.check()
         return files.write_result(folder, registration, images["fixed"])
 
@@ -205,8 +215,9 @@ class Worker:
         carried = carry(
             files.read_segmentation(folder, job.labels, job.segments),
             files.lattice(job.target),
-            files.read_steps(folder, job.transforms, job.target.ndim),
-            reference=job.reference and files.read_segmentation(folder, job.reference, job.segments),
+            files.read_steps(folder, job.transforms, files.lattice(job.target)),
+            reference=job.reference
+            and files.read_segmentation(folder, job.reference, job.reference_segments or job.segments),
             interpolation=job.interpolation,
             events=events,
         )
@@ -233,7 +244,13 @@ class _Forwarder:
                 return
             self.sent_at, self.stage = now, event.stage
             self.worker.send(
-                protocol.ProgressEvent(id=self.job_id, fraction=event.fraction, stage=event.stage, text=event.text)
+                protocol.ProgressEvent(
+                    id=self.job_id,
+                    fraction=event.fraction,
+                    stage=event.stage,
+                    text=event.text,
+                    can_stop=event.can_stop,
+                )
             )
 
 

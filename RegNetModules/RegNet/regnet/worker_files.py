@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +21,14 @@ from .transform import Affine, DisplacementField, Transform
 
 if TYPE_CHECKING:
     from .fusing import Fusion
+    from .previews import Preview
     from .propagate import Propagated
     from .register import Registration
 
 RESULT_FILES = ("displacement.npy", "warped.npy", "fused.npy", "synthetic.npy", "labels.npy")
+PREVIEW_FILE = re.compile(r"preview-\d+\.npy")
+KEPT_PREVIEWS = 2
+"""Files of previews that stay: a host may still be reading the one before the last."""
 
 
 def private_folder(name: str) -> Path:
@@ -57,7 +62,7 @@ def read_array(folder: Path, entry: ArrayFile, *, mask: bool = False) -> Image:
         InputError: outside the folder, missing, not an array of plain numbers, or of the wrong number of axes.
     """
     path = inside(folder, entry.file)
-    if path.name in RESULT_FILES:
+    if path.name in RESULT_FILES or PREVIEW_FILE.fullmatch(path.name):
         raise InputError(f"The name {path.name!r} is kept for results; give the input another name.")
     try:
         array = np.load(path, allow_pickle=False)
@@ -104,14 +109,19 @@ def lattice(entry: Lattice) -> Grid:
     return Grid(tuple(entry.shape), np.array(entry.index_to_world), entry.ndim)
 
 
-def read_steps(folder: Path, steps: Sequence[Step], ndim: int) -> Transform:
-    """The transforms of a request in a row; none are the identity."""
-    transform: Transform = Affine.identity(ndim)
+def read_steps(folder: Path, steps: Sequence[Step], grid: Grid) -> Transform:
+    """The transforms of a request in a row, from points of ``grid``; none are the identity.
+
+    However many there are, no more than a few of their fields are held at a time.
+    """
+    from .propagate import bounded
+
+    transform: Transform = Affine.identity(grid.ndim)
     for step in steps:
         field = read_displacement(folder, step.displacement)
         if field is not None:
-            transform = transform.then(field)
-        transform = transform.then(Affine(np.array(step.affine), ndim))
+            transform = bounded(transform.then(field), grid)
+        transform = transform.then(Affine(np.array(step.affine), grid.ndim))
     return transform
 
 
@@ -141,6 +151,23 @@ def write_result(folder: Path, registration: Registration, fixed: Image) -> Done
         synthetic=None if registration.synthetic is None else _entry("synthetic.npy", registration.synthetic.grid),
         report=plain(registration.report),
     )
+
+
+def write_preview(folder: Path, number: int, preview: Preview) -> ArrayFile:
+    """Write the field of the preview with this ``number``, remove the one that no host will read any more, and describe
+    it.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    name = preview_name(number)
+    _save(folder / name, preview.field.displacement)
+    (folder / preview_name(number - KEPT_PREVIEWS)).unlink(missing_ok=True)
+    return _entry(name, preview.field.grid)
+
+
+def preview_name(number: int) -> str:
+    return f"preview-{number}.npy"
 
 
 def write_fusion(folder: Path, fusion: Fusion) -> FusedResult:

@@ -23,6 +23,7 @@ CORE_MODULES = {
     "Markups": "vtkSlicerMarkupsLogic",
     "Volumes": "vtkSlicerVolumesLogic",
     "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
     "Colors": "vtkMRMLColorLogic",
     "Data": "vtkSlicerDataModuleLogic",

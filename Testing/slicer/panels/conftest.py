@@ -9,6 +9,7 @@ from pathlib import Path
 import fake_worker
 import numpy as np
 import pytest
+from propagations import TARGET_SHAPE, near, open_scan
 from volumes import GEOMETRIES, add_volume, pattern
 
 FAKE = Path(fake_worker.__file__)
@@ -120,3 +121,37 @@ def press_fuse(process_events):
         return widget.parameters.fusedVolume
 
     return press
+
+
+@pytest.fixture
+def propagation(worker, widget_factory):
+    """The propagation panel with a scan and its segmentation chosen."""
+    return open_scan(worker, widget_factory)
+
+
+@pytest.fixture
+def slow_propagation(worker, widget_factory):
+    """The same, on a worker that takes three seconds for each job."""
+    return open_scan(worker, widget_factory, "slow")
+
+
+@pytest.fixture
+def tick(process_events):
+    """Tick rows of a list by their text, as a user would; the others stay."""
+    import qt
+
+    def change(widget, *texts, ticked=True):
+        process_events()
+        rows = {widget.item(n).text(): widget.item(n) for n in range(widget.count)}
+        for text in texts:
+            rows[text].setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
+
+    return change
+
+
+@pytest.fixture
+def follow_up(propagation, tick):
+    """Its single target, ticked."""
+    volume = add_volume("follow-up", pattern(TARGET_SHAPE), near(TARGET_SHAPE))
+    tick(propagation.ui.targetList, "follow-up")
+    return volume

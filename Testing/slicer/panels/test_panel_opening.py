@@ -16,7 +16,7 @@ MODELS = {
     "RegNetDeformGAN": "deformgan",
     "RegNetBSAFusion": "bsafusion",
 }
-MODULES = ("RegNet", *MODELS)
+MODULES = ("RegNet", *MODELS, "RegNetPropagation")
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -26,7 +26,8 @@ def test_opens_quickly_and_without_torch(widget_factory, module, monkeypatch):
     widget = widget_factory(module)
     assert time.process_time() - started < 1.0
     assert widget.client.process_id() == 0  # no worker either
-    assert widget.ui.applyButton.text == "Choose a fixed volume" and not widget.ui.applyButton.enabled
+    first = "Choose the scan that was segmented" if module == "RegNetPropagation" else "Choose a fixed volume"
+    assert widget.ui.applyButton.text == first and not widget.ui.applyButton.enabled
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -36,7 +37,8 @@ def test_every_control_has_a_tooltip(widget_factory, module):
     widget = widget_factory(module)
     silent = []
     for child in widget.ui.inputsSection.parent().findChildren(qt.QWidget):
-        kinds = ("QAbstractButton", "QComboBox", "QSpinBox", "qMRMLNodeComboBox", "ctkSliderWidget", "QTableWidget")
+        kinds = ("QAbstractButton", "QComboBox", "QSpinBox", "qMRMLNodeComboBox", "ctkSliderWidget")
+        kinds += ("QTableWidget", "QListWidget")
         named = child.objectName and not child.objectName.startswith("qt_")
         if named and any(child.inherits(kind) for kind in kinds) and child.parent() is not None:
             inner = any(child.parent().inherits(kind) for kind in kinds[2:])

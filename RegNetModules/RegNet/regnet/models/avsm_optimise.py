@@ -72,9 +72,12 @@ def optimise(pair: Pair, parameters: Parameters, events: Events) -> Tensor:
     level = pair.level(stages[0])
     start = identity_map(level.shape, level.fixed)
     for number, factor in enumerate(stages):
+        if number and parameters.iterations and events.stops():
+            break
         level = pair.level(factor)
         start = spatial.resize(start, level.shape)
-        with events.stage(f"momentum {number + 1}", number / len(stages), (number + 1) / len(stages)):
+        shares = number / len(stages), (number + 1) / len(stages)
+        with events.stage(f"momentum {number + 1}", *shares, can_stop=True):
             start = _one_momentum(level, start, parameters, events)
     return map_to_displacement(start)
 
@@ -97,7 +100,7 @@ def _one_momentum(level: Pair, start: Tensor, parameters: Parameters, events: Ev
         history.append(value)
         if value > best_value:
             best, best_value = mapped.detach(), value
-        if number == parameters.iterations or (number > 5 and value - history[-6] < GAIN * value):
+        if number == parameters.iterations or (number > 5 and value - history[-6] < GAIN * value) or events.stops():
             break
         # As a scalar: a backward pass that is handed a gradient imports torch's symbolic shapes, half a second.
         (warped * force).sum().backward()
@@ -110,6 +113,8 @@ def _one_momentum(level: Pair, start: Tensor, parameters: Parameters, events: Ev
         longest = float(change.square().sum(dim=1).max().sqrt())
         momentum = momentum + direction * (STEP_VOXELS / max(longest, 1e-12))
         events.progress((number + 1) / (parameters.iterations + 1), f"similarity {value:.4f}")
+        if events.wants_preview():
+            events.preview(map_to_displacement(mapped.detach()), level)
     return best
 
 

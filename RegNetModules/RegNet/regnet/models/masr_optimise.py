@@ -20,7 +20,6 @@ from ..described import Described
 from ..events import Events
 from ..losses.roughness import roughness
 from ..matching import Match
-from ..transform import DisplacementField
 
 SQUARINGS = 6
 LEAST_KNOTS, LEAST_VOXELS = 4, 1.5
@@ -91,8 +90,10 @@ def optimise(
     work = [level.points * level.iterations for level in levels]
     velocity, done = None, 0.0
     for number, (level, cost) in enumerate(zip(levels, work, strict=True)):
+        if velocity is not None and level.iterations and events.stops():
+            break
         share = cost / max(sum(work), 1e-9)
-        with events.stage(f"optimise {number + 1}", done, min(done + share, 1.0)):
+        with events.stage(f"optimise {number + 1}", done, min(done + share, 1.0), can_stop=True):
             velocity = _Ascent(described, level, diffeomorphic, velocity, start).run(events)
         done += share
     with torch.no_grad():
@@ -143,6 +144,8 @@ class _Ascent:
         with torch.no_grad():
             before = float(self._objective(free, slice(0, count))[0])
         for number in range(level.iterations):
+            if events.stops():
+                break
             free.requires_grad_(True)
             begin = number * count % max(most - count + 1, 1)
             objective, displacement = self._objective(free, slice(begin, begin + count))
@@ -151,7 +154,7 @@ class _Ascent:
             with torch.no_grad():
                 free = free.detach() - rate * adam.step(gradient)
             events.progress((number + 1) / level.iterations, f"likeness {float(objective.detach()):.4f}")
-            self._preview(displacement.detach(), number, events)
+            events.preview(displacement, self.pair)
         with torch.no_grad():
             after = float(self._objective(free, slice(0, count))[0])
             return self._velocity(free) if after > before else self.start
@@ -174,8 +177,3 @@ class _Ascent:
 
     def _displacement(self, velocity: Tensor) -> Tensor:
         return spatial.exponential(velocity, SQUARINGS) if self.diffeomorphic else velocity
-
-    def _preview(self, displacement: Tensor, number: int, events: Events) -> None:
-        if number % 5 == 0 and events.wants_preview:
-            grid = self.pair.level_grid(tuple(displacement.shape[2:]))
-            events.preview(DisplacementField.from_voxels(displacement, grid))

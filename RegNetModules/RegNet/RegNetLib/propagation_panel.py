@@ -1,0 +1,241 @@
+"""The panel that carries a segmentation from one scan to others, or along a sequence."""
+
+from __future__ import annotations
+
+import json
+
+import qt
+import slicer
+import vtk
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from .connections import Connections
+from .propagation_list import Row, TickList
+from .propagation_model import ModelSection
+from .propagation_parameters import PropagationParameterNode
+from .propagation_placing import leads_backwards
+from .propagation_results import ResultTable
+from .propagation_section import PropagationSection
+from .propagation_sequence import shown_frame
+from .worker_client import shared_client
+
+SEGMENT_EVENTS = ("SegmentAdded", "SegmentRemoved", "SegmentModified", "SegmentsOrderModified")
+
+
+class PropagationLogic(ScriptedLoadableModuleLogic):
+    """Keeps the panel's parameter node; the module derives its own, whose class name gives the node its name."""
+
+    def getParameterNode(self) -> PropagationParameterNode:
+        return PropagationParameterNode(super().getParameterNode())
+
+
+class PropagationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Base of the module's widget, which returns its logic and names its .ui file."""
+
+    PANEL_UI = ""
+
+    def __init__(self, parent=None) -> None:
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.ui = None
+        self.parameters: PropagationParameterNode | None = None
+        self.client = shared_client()
+        self._gui_tag = None
+        self._watched = None
+        self._chosen: dict[str, str] = {}
+        ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
+
+    def make_logic(self) -> PropagationLogic:
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        super().setup()
+        self.logic = self.make_logic()
+        panel = slicer.util.loadUI(self.resourcePath(self.PANEL_UI))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.segments = TickList(self.ui.segmentList, self._on_segments_ticked)
+        self.targets = TickList(self.ui.targetList, self._on_targets_ticked)
+        self.model = ModelSection(self.ui, self._get_parameters)
+        self.results = ResultTable(self.ui, self._get_parameters)
+        self.run = PropagationSection(
+            self.ui, self.client, self._get_parameters, self.model.chosen, self.results.show_new
+        )
+        self.connections = Connections()
+        self.connections.add(self.ui.allSegmentsButton, "clicked()", self.on_all_segments)
+        self.connections.add(self.ui.noSegmentsButton, "clicked()", self.on_no_segments)
+        self.connections.add(self.ui.shownFrameButton, "clicked()", self.on_shown_frame)
+        self._later = qt.QTimer()  # a node that was just added has no name yet
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self.connections.add(self._later, "timeout()", self.show_targets)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.on_scene_start_close)
+        self.addObserver(scene, scene.EndCloseEvent, self.on_scene_ready)
+        self.addObserver(scene, scene.StartImportEvent, self.on_scene_start_import)
+        self.addObserver(scene, scene.EndImportEvent, self.on_scene_ready)
+        self.addObserver(scene, scene.NodeAddedEvent, self.on_nodes_changed)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.on_nodes_changed)
+        self._observe_parameters()
+
+    def cleanup(self) -> None:
+        if self.ui is None:
+            return
+        self._later.stop()
+        self.run.close()
+        self._forget_parameters()
+        for part in (self.segments, self.targets, self.model, self.results, self.connections):
+            part.close()
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self._observe_parameters()
+        self._on_parameters_modified()  # names may have changed meanwhile, packages installed
+
+    def on_scene_start_close(self, *_arguments) -> None:
+        self.run.abandon()
+        self._forget_parameters()
+
+    def on_scene_start_import(self, *_arguments) -> None:
+        """While nodes arrive one by one, the selectors would overwrite what the scene says of them."""
+        self._forget_parameters()
+
+    def on_scene_ready(self, *_arguments) -> None:
+        if self.parent.isEntered or self.run.is_running():
+            self._observe_parameters()
+
+    def on_nodes_changed(self, *_arguments) -> None:
+        self._later.start()
+
+    def on_all_segments(self) -> None:
+        self.segments.tick_all(True)
+
+    def on_no_segments(self) -> None:
+        self.segments.tick_all(False)
+
+    def on_shown_frame(self) -> None:
+        """The segmented frame is the one in the slice views."""
+        if self.parameters is not None and self.parameters.sequence is not None:
+            self.parameters.frame = shown_frame(self.parameters.sequence)
+
+    def show_targets(self) -> None:
+        """All volumes but the scan, to be ticked."""
+        if self.parameters is None or slicer.mrmlScene.IsBatchProcessing():
+            return
+        ticked = {target.GetID() for target in self.parameters.targets()}
+        volumes = [
+            node
+            for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+            and not node.GetHideFromEditors()
+            and node is not self.parameters.scan
+        ]
+        self.targets.show([Row(node.GetID(), node.GetName(), node.GetID() in ticked) for node in volumes])
+        self.results.refresh()
+
+    def show_segments(self, *_arguments) -> None:
+        """The segments of the chosen segmentation, to be ticked."""
+        if self.parameters is None:
+            return
+        node, left_out = self.parameters.segmentation, self.parameters.left_out()
+        rows = []
+        if node is not None:
+            segmentation = node.GetSegmentation()
+            for identity in segmentation.GetSegmentIDs():
+                segment = segmentation.GetSegment(identity)
+                text = segment.GetName() or identity
+                rows.append(Row(identity, text, identity not in left_out, tuple(segment.GetColor())))
+        self.segments.show(rows)
+        self.run.refresh()
+
+    def _on_segments_ticked(self) -> None:
+        if self.parameters is None or self.parameters.segmentation is None:
+            return
+        ticked = set(self.segments.ticked())
+        ours = list(self.parameters.segmentation.GetSegmentation().GetSegmentIDs())
+        self.parameters.leftOut = json.dumps([identity for identity in ours if identity not in ticked])
+
+    def _on_targets_ticked(self) -> None:
+        if self.parameters is not None:
+            nodes = [slicer.mrmlScene.GetNodeByID(identity) for identity in self.targets.ticked()]
+            self.parameters.set_targets([node for node in nodes if node is not None])
+
+    def _observe_parameters(self) -> None:
+        if self.parameters is not None:
+            return
+        self.parameters = self.logic.getParameterNode()
+        self._gui_tag = self.parameters.connectGui(self.ui)
+        self._chosen = self._choices()
+        self.addObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified)
+        self._on_parameters_modified()
+
+    def _forget_parameters(self) -> None:
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._gui_tag)
+            self.removeObserver(
+                self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified
+            )
+        self.parameters, self._gui_tag = None, None
+        self._watch(None)
+        self.segments.show([])
+        self.targets.show([])
+        self.run.refresh()
+        self.results.refresh()
+
+    def _watch(self, segmentation) -> None:
+        """Follow the segments of the chosen segmentation."""
+        if segmentation is self._watched:
+            return
+        for node, change in ((self._watched, self.removeObserver), (segmentation, self.addObserver)):
+            if node is not None:
+                for name in SEGMENT_EVENTS:
+                    change(node, getattr(slicer.vtkSegmentation, name), self.show_segments)
+        self._watched = segmentation
+
+    def _choices(self) -> dict[str, str]:
+        """What other settings follow when the user chooses another one."""
+        nodes = {name: getattr(self.parameters, name) for name in ("segmentation", "sequence", "transform", "scan")}
+        return {name: node.GetID() if node is not None else "" for name, node in nodes.items()}
+
+    def _follow_choices(self) -> None:
+        """A new segmentation is carried whole; of a new sequence the frame that is shown counts as the segmented one; a
+        new transform says which way it leads."""
+        before, self._chosen = self._chosen, self._choices()
+        changed = {name for name, identity in self._chosen.items() if before.get(name) != identity}
+        parameters = self.parameters
+        if "segmentation" in changed and parameters.left_out():
+            parameters.leftOut = "[]"
+        if "sequence" in changed and parameters.sequence is not None:
+            parameters.frame = shown_frame(parameters.sequence)
+        if changed & {"transform", "scan"} and parameters.transform is not None:
+            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            parameters.backwards = leads_backwards(parameters.transform, parameters.scan, volumes)
+
+    def _on_parameters_modified(self, *_arguments) -> None:
+        if self.parameters is None:
+            return
+        self._follow_choices()
+        parameters, ui = self.parameters, self.ui
+        self.model.refresh()
+        self._watch(parameters.segmentation)
+        along, uses_transform = parameters.is_along_sequence(), parameters.uses_transform()
+        for widgets, visible in (
+            ((ui.scanLabel, ui.scanSelector, ui.targetList, ui.targetListLabel), not along),
+            ((ui.mappingLabel, ui.mappingComboBox), not along),
+            ((ui.sequenceLabel, ui.sequenceSelector, ui.frameLabel, ui.frameSpinBox), along),
+            ((ui.shownFrameButton, ui.alongLabel, ui.alongComboBox), along),
+            ((ui.transformLabel, ui.transformSelector, ui.backwardsCheckBox), uses_transform),
+            ((ui.registrationFrame,), not uses_transform),
+        ):
+            for widget in widgets:
+                widget.visible = visible
+        ui.refineStepsSpinBox.enabled = parameters.refinement.value == "steps"
+        ui.shownFrameButton.enabled = parameters.sequence is not None
+        self.show_targets()
+        self.show_segments()
+        self.results.refresh()
+
+    def _get_parameters(self) -> PropagationParameterNode | None:
+        return self.parameters
