@@ -134,6 +134,7 @@ def score(displacement: np.ndarray, truth: np.ndarray, inside: np.ndarray, both:
         inside: where errors count, (H, W).
         both: the part of it where the moving image shows something too.
     """
+    displacement, truth = (field.astype(np.float64) for field in (displacement, truth))
     errors = np.linalg.norm(displacement - truth, axis=0)
     return {
         "mean_px": float(errors[inside].mean()),

@@ -83,6 +83,8 @@ def test_errors_count_where_they_should():
     assert score["p95_px"] == pytest.approx(2)
     assert score["before_px"] == pytest.approx((31 * 5 + np.sqrt(13)) / 32)
     assert score["folding_percent"] == 0
+    still = warps.score(np.zeros((2, 4, 10)), truth.astype(np.float32) / 7, inside, both)
+    assert still["mean_px"] == still["before_px"]
     found[1] = -1.5 * np.arange(10)  # mirrored
     assert warps.score(found, truth, inside, both)["folding_percent"] == 100
 

@@ -58,6 +58,8 @@ def test_registration_tables_hold_the_figures_of_their_results():
     assert both["simpleitk (1 of 3)"] == ["2.00", "4.00", "1.00", "3.00", "0", "0.50", "4.00", "2.00", "0.50"]
     assert rows_of(text, f"{cases.MODALITIES['ct']}, {ending}")["ants"][0] == "3.00"
     assert rows_of(text, f"{cases.MODALITIES['pet']}, {ending}")["simpleitk"][0] == "failed: no / luck"
+    still = result("ct-1", "identity", 3.0 + 1e-7, 1.0)  # off by rounding
+    assert rows_of(table.text([still], [], ABOUT), f"{cases.MODALITIES['ct']}, {ending}")["identity"][4] == "0"
     published = rows_of(text, f"All modalities, {table.KIND_TITLES['published']}")
     assert list(published) == ["ants"]
     assert published["ants"][0] == "7.00"
