@@ -130,6 +130,17 @@ def test_a_coloured_moving_image_gives_its_colours_and_the_fusion_the_brightness
     assert np.abs(ours[..., 0] - brightness)[room].max() < 12
 
 
+def test_beyond_its_view_a_coloured_ct_shows_air():
+    """Nearly black in the colours of heated iron from -1000 to 400, where 0 HU would be a bright orange."""
+    fixed, moving = pair(FLAT, FLAT)
+    near = np.eye(4)
+    near[0, 3] = 30.0 * 1.2  # only the fixed image's right part is in view
+    part = Image(moving.data, near @ moving.index_to_world, 2)
+    found = fuse(fixed, part, colours=ColourTable.named("hot", -1000.0, 400.0)).image.data[:, 0].float()
+    spread = found.amax(0) - found.amin(0)
+    assert float(spread[:, :29].max()) <= 12 and float(spread[:, 31:].max()) > 30
+
+
 def test_auto_takes_slices_where_a_volume_is_too_much(monkeypatch):
     fixed, moving = pair()
     assert fuse(fixed, moving).report["mode"] == "volume"

@@ -90,10 +90,14 @@ def _seen(
     image: Image, colours: ColourTable | None, grid: Grid | None = None, transform: Transform | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Brightness (1, D, H, W) in [0, 1] and, in colour, chroma (2, D, H, W), on ``grid`` through ``transform``."""
-    if image.data.shape[0] == 1 and colours is None:
-        image = image.normalized()
+    beyond = 0.0
+    if image.data.shape[0] == 1:
+        if colours is None:
+            image = image.normalized()
+        else:
+            beyond = float(image.data.min())  # what a CT has outside its view is air, and not 0
     if grid is not None:
-        image = image.resample(grid, transform)
+        image = image.resample(grid, transform, default=beyond)
     if colours is not None and image.data.shape[0] == 1:
         data = colours.apply(image.data)
     elif image.data.shape[0] == 3:
