@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import slicer
-from regnet.models import MODEL_NAMES, get_info
 from RegNetLib.panel import PanelLogic, RegistrationPanel
 from RegNetLib.sample_data import register_sample_data
 from RegNetLib.self_test import PanelSelfTest
@@ -31,23 +30,6 @@ class RegNet(ScriptedLoadableModule):
 class RegNetWidget(RegistrationPanel):
     def make_logic(self) -> PanelLogic:
         return RegNetLogic()
-
-    def setup_model_section(self) -> None:
-        self.ui.modelLabel.visible = self.ui.modelComboBox.visible = True
-        for name in MODEL_NAMES:
-            self.ui.modelComboBox.addItem(get_info(name).title, name)
-        self.connections.add(self.ui.modelComboBox, "currentIndexChanged(int)", self.on_model)
-
-    def on_model(self, index: int) -> None:
-        if self.parameters is not None:
-            self.parameters.model = MODEL_NAMES[index]
-
-    def show_model(self, name: str) -> None:
-        if name not in MODEL_NAMES:  # a new parameter node, or a scene of another version
-            self.parameters.model = MODEL_NAMES[0]
-            return
-        self.ui.modelComboBox.currentIndex = MODEL_NAMES.index(name)
-        super().show_model(name)
 
 
 class RegNetLogic(PanelLogic):

@@ -6,6 +6,7 @@ import json
 import statistics
 from pathlib import Path
 
+import machine
 from affine_cases import DATASETS, NAMES, REAL, WARPED
 from table import Layout, load
 
@@ -59,7 +60,7 @@ def write(out: Path, target: Path, about: dict, methods: dict[str, str]) -> None
 
 def text(results: list[dict], about: dict, methods: dict[str, str]) -> str:
     introduction = INTRODUCTION.format(threads=about["threads"], found=FOUND_MM, reference=REFERENCE)
-    parts = [introduction, f"    {about['command']}\n", _measured(results, about)]
+    parts = [introduction, f"    {about['command']}\n", machine.measured(results, about["machine"])]
     used = list(dict.fromkeys(result["method"] for result in results))
     parts.append("".join(f"- **{name}**: {methods.get(name) or _command(results, name)}\n" for name in used))
     warped = [result for result in results if result["dataset"] in WARPED]
@@ -73,17 +74,6 @@ def text(results: list[dict], about: dict, methods: dict[str, str]) -> str:
             parts += [f"## {title}\n", f"{count} {noun}{'s' * (count != 1)}.\n"]
             parts.append(_table(own, _overlaps if dataset in REAL else _errors))
     return "\n".join(parts)
-
-
-def _measured(results: list[dict], about: dict) -> str:
-    newest = max(results, key=lambda result: result["date"])
-    versions = ", ".join(f"{name} {version}" for name, version in newest["versions"].items())
-    days, loads = sorted({r["date"] for r in results}), [r["cost"]["load"] for r in results if "cost" in r]
-    when = " to ".join(dict.fromkeys((days[0], days[-1])))
-    if loads:
-        when += f"; load of the machine before a run: {statistics.median(loads):.1f} (median), at most {max(loads):.1f}"
-    lines = {**about["machine"], "versions": versions, "measured": when}
-    return "".join(f"- {key}: {value}\n" for key, value in lines.items())
 
 
 def _table(results: list[dict], figures) -> str:

@@ -7,6 +7,7 @@ import os
 import statistics
 from pathlib import Path
 
+import machine
 from fusion_cases import MODALITIES
 from fusion_peers import MODELS, PEERS
 from fusion_rules import DESCRIPTIONS as RULES
@@ -94,7 +95,7 @@ def text(results: list[dict], fusions: list[dict], about: dict) -> str:
         s="s" * (threads != 1),
         reference=REFERENCE,
     )
-    parts = [introduction, f"    {about['command']}\n", _measured(results, about)]
+    parts = [introduction, f"    {about['command']}\n", machine.measured(results, about["machine"])]
     used = [name for name in DESCRIPTIONS if any(result["method"] == name for result in results)]
     parts += ["".join(f"- **{name}**: {DESCRIPTIONS[name]}\n" for name in used), "## Registration\n"]
     for title, own in _groups(results):
@@ -176,17 +177,6 @@ def _table(titles: list[str], rows: list[list[str]]) -> str:
     lines = [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (len(titles) - 1)]
     lines += [f"| {' | '.join(row)} |" + " |" * (len(titles) - len(row)) for row in rows]
     return "\n".join(lines) + "\n"
-
-
-def _measured(results: list[dict], about: dict) -> str:
-    newest = max(results, key=lambda result: result["date"])
-    versions = ", ".join(f"{name} {version}" for name, version in newest["versions"].items())
-    days, loads = sorted({r["date"] for r in results}), [r["cost"]["load"] for r in results if "cost" in r]
-    when = " to ".join(dict.fromkeys((days[0], days[-1])))
-    if loads:
-        when += f"; load of the machine before a run: {statistics.median(loads):.1f} (median), at most {max(loads):.1f}"
-    lines = {**about["machine"], "versions": versions, "measured": when}
-    return "".join(f"- {key}: {value}\n" for key, value in lines.items())
 
 
 def _slices(results: list[dict]) -> str:

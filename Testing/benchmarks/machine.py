@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from importlib import metadata
 
 PACKAGES = ("picsl_greedy", "antspyx", "itk-elastix", "convexAdam", "torch", "SimpleITK", "numpy", "scipy")
@@ -43,3 +44,15 @@ def _processor() -> str:
     known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
     extensions = ", ".join(title for flag, title in known.items() if flag in flags)
     return fields.get("model name", "unknown processor") + (f" ({extensions})" if extensions else "")
+
+
+def measured(results: list[dict], machine: dict[str, str]) -> str:
+    """Lines of a report: on what machine, with what versions, when and under what load ``results`` came about."""
+    newest = max(results, key=lambda result: result["date"])
+    versions = ", ".join(f"{name} {version}" for name, version in newest["versions"].items())
+    days, loads = sorted({r["date"] for r in results}), [r["cost"]["load"] for r in results if "cost" in r]
+    when = " to ".join(dict.fromkeys((days[0], days[-1])))
+    if loads:
+        when += f"; load of the machine before a run: {statistics.median(loads):.1f} (median), at most {max(loads):.1f}"
+    lines = {**machine, "versions": versions, "measured": when}
+    return "".join(f"- {key}: {value}\n" for key, value in lines.items())

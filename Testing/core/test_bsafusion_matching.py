@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bsafusion_models import SHAPES, inside, made, smooth_flow, texture
+from bsafusion_models import SHAPES, SMALL, inside, made, smooth_flow, texture
 from regnet import spatial
 from regnet.errors import ModelError
 from regnet.losses.fusion import endpoint_loss, endpoint_losses, partial_losses, where_seen
 from regnet.matching import unit
+from regnet.models.bsafusion_training import Recipe
 from regnet.networks.bsafusion_matching import LEVELS, Compared, Comparison, Matching, likenesses
+from regnet.training.config import make_config
 from torch import nn
 
 
@@ -195,3 +197,21 @@ def test_air_hardly_counts():
     # 64 voxels of 3 and one of 50 that counts a 50th, over 64 and a 50th of 416.
     assert float(endpoint_loss(found, known, weight)) == pytest.approx((64 * 3 + 1) / (64 + 8.32), abs=1e-3)
     assert float(endpoint_loss(found, known)) == pytest.approx((64 * 3 + 50) / 480, abs=1e-3)
+
+
+@pytest.mark.parametrize("matching", ["learned", "none"])
+def test_a_stage_that_only_compares_trains_the_comparison_alone(matching):
+    network = {key: value for key, value in SMALL.items() if key != "positions"} | {"matching": matching}
+    stage = {"name": "one", "steps": 1, "sources": [{"maker": "Shapes"}], "options": {"only_compare": True}}
+    config = make_config({"model": "avsm", "shape": [32, 48], "network": {}, "stages": [stage]})
+    recipe = Recipe(config.model_copy(update={"network": network}))
+    model, options = recipe.build(), Recipe.Options(only_compare=True)
+    if matching == "none":
+        with pytest.raises(ModelError, match="set its matching to 'learned'"):
+            recipe.parameters(model, options)
+        return
+    chosen = {id(entry) for entry in recipe.parameters(model, options)}
+    assert chosen == {id(entry) for entry in model.matching.parameters()}
+    everything = {id(entry) for entry in recipe.parameters(model, Recipe.Options())}
+    frozen = {id(entry) for name, entry in model.named_parameters() if name.startswith("representation.frozen.")}
+    assert frozen and everything == {id(entry) for entry in model.parameters()} - frozen

@@ -201,6 +201,17 @@ def test_a_plane_of_a_volume_is_one_slice_of_all_it_holds():
     assert axes == {0, 1, 2}
 
 
+@pytest.mark.parametrize(("transaxial", "axes"), [(1.0, {0}), (0.0, {1, 2})])
+def test_how_often_a_plane_is_transaxial(transaxial, axes):
+    volume = torch.ones(1, 12, 15, 18)
+    shapes = {axis: tuple(np.delete([12, 15, 18], axis)) for axis in range(3)}
+    found = {
+        tuple(random_slice({"moving": volume}, np.random.default_rng(seed), transaxial)["moving"].shape[1:])
+        for seed in range(30)
+    }
+    assert found == {shapes[axis] for axis in axes}
+
+
 def test_planes_are_drawn_from_volumes(prepared):
     sources = [{"maker": "OneImage", "schemes": ["blobs"]}, {"maker": "OneAnatomy", "schemes": ["alone"]}]
     stages = [{"name": "planes", "steps": 4, "batch": 2, "sources": sources, "options": {"part": "affine"}}]

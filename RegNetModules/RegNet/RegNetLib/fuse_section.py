@@ -6,11 +6,11 @@ from slicer.i18n import tr as _
 
 from .fuse_inputs import MODEL_TITLE, build_fuse_request, seen_through, what_is_missing_to_fuse
 from .fused_volume import FusionImporter, tell_fusion
-from .job_section import JobSection
+from .job_section import SingleJobSection
 from .worker_client import State
 
 
-class FuseSection(JobSection):
+class FuseSection(SingleJobSection):
     """The fusion of the panel's pair.
 
     Args:

@@ -31,8 +31,8 @@ STAGES = {
 
 
 class JobSection(Listener):
-    """Binds a button, a progress bar and a line of text to one kind of job. A derived class says what is sent
-    (``build_request``), what becomes of the answer (``take_over``) and how the button looks (``refresh``).
+    """Binds a button, a progress bar and a line of text to work of one kind. A derived class starts it (``start``),
+    says what is in the way (``problem``) and how the button looks (``refresh``).
 
     Args:
         client: the shared :class:`WorkerClient`.
@@ -54,12 +54,8 @@ class JobSection(Listener):
         """One sentence that says why nothing can be started; empty if it can."""
         raise NotImplementedError
 
-    def build_request(self, folder) -> dict:
-        """What to ask of the worker, the images written into ``folder``; remembers what the answer will be about."""
-        raise NotImplementedError
-
-    def take_over(self, result: dict, folder) -> None:
-        """Make nodes of the answer. Raising makes the job fail."""
+    def start(self) -> None:
+        """Begin, or say why not."""
         raise NotImplementedError
 
     def refresh(self) -> None:
@@ -89,36 +85,6 @@ class JobSection(Listener):
             self._client.cancel()
         else:
             self.start()
-
-    def start(self) -> None:
-        """Check, write the images where the worker finds them, and start."""
-        problem = self.problem()
-        if problem:
-            self.show_status(problem, failed=True)
-            return
-        folder = None
-        try:
-            ensure_dependencies()
-            folder = PrivateFolder(slicer.app.temporaryPath)
-            self._job = Job(self.build_request(folder), folder, self)
-            self._warnings = []
-            self.show_status(_("Starting…"))
-            self._client.run(self._job)
-        except (DependencyError, ValueError) as error:
-            self._give_up(folder, str(error))
-        except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or _("not enough memory")
-            text = _("The images could not be handed to the worker ({reason}); free some space and try again.")
-            self._give_up(folder, text.format(reason=reason))
-
-    def _give_up(self, folder, text: str) -> None:
-        """The job could not be started: leave nothing and say why."""
-        logging.info("RegNet did not start: %s", text)
-        self._job = None
-        if folder is not None:
-            folder.remove()
-        self.show_status(text, failed=True)
-        self.refresh()
 
     def show_status(self, text: str, failed: bool = False) -> None:
         self._label.text = text
@@ -160,14 +126,57 @@ class JobSection(Listener):
         if level == "warning":
             self._warnings.append(text)
 
-    def on_done(self, result: dict, folder) -> None:
-        self.take_over(result, folder)
-        self._job = None
-        self.refresh()
-
     def on_failed(self, kind: str, text: str) -> None:
         if self._job is None:
             return
         self._job = None
         self.show_status(text, failed=kind != "cancelled")
+        self.refresh()
+
+
+class SingleJobSection(JobSection):
+    """Work of one job. A derived class says what is sent (``build_request``) and what becomes of the answer
+    (``take_over``)."""
+
+    def build_request(self, folder) -> dict:
+        """What to ask of the worker, the images written into ``folder``; remembers what the answer will be about."""
+        raise NotImplementedError
+
+    def take_over(self, result: dict, folder) -> None:
+        """Make nodes of the answer. Raising makes the job fail."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Check, write the images where the worker finds them, and start."""
+        problem = self.problem()
+        if problem:
+            self.show_status(problem, failed=True)
+            return
+        folder = None
+        try:
+            ensure_dependencies()
+            folder = PrivateFolder(slicer.app.temporaryPath)
+            self._job = Job(self.build_request(folder), folder, self)
+            self._warnings = []
+            self.show_status(_("Starting…"))
+            self._client.run(self._job)
+        except (DependencyError, ValueError) as error:
+            self._give_up(folder, str(error))
+        except (OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or _("not enough memory")
+            text = _("The images could not be handed to the worker ({reason}); free some space and try again.")
+            self._give_up(folder, text.format(reason=reason))
+
+    def _give_up(self, folder, text: str) -> None:
+        """The job could not be started: leave nothing and say why."""
+        logging.info("RegNet did not start: %s", text)
+        self._job = None
+        if folder is not None:
+            folder.remove()
+        self.show_status(text, failed=True)
+        self.refresh()
+
+    def on_done(self, result: dict, folder) -> None:
+        self.take_over(result, folder)
+        self._job = None
         self.refresh()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 import slicer
 import vtk
-from regnet.models import get_info, get_parameters
+from regnet.models import get_info
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from .connections import Connections
 from .fuse_section import FuseSection
 from .live_preview import put_all_back
+from .model_section import ModelSection
 from .parameter_form import ParameterForm
 from .parameter_node import PanelParameterNode
 from .result_section import ResultSection
@@ -48,10 +48,8 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self.ui = None
         self.parameters: PanelParameterNode | None = None
-        self.form: ParameterForm | None = None
         self.client = shared_client()
         self._gui_tag = None
-        self._form_model = ""
         ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
 
     def make_logic(self) -> PanelLogic:
@@ -65,6 +63,8 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
         self.ui.demoButton.visible = demo_folder() is not None
+        load = self._load_parameters_ui if self.PARAMETERS_UI else None
+        self.model = ModelSection(self.ui, self._get_parameters, choose=not self.MODEL, load=load)
         self.result = ResultSection(self.ui)
         self.fuse = FuseSection(self.ui, self.client, self._get_parameters, self._on_fused)
         self.review = ReviewSection(self.ui, self._get_parameters)
@@ -74,17 +74,17 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.connections = Connections()
         self.connections.add(self.ui.demoButton, "clicked()", self.on_demo)
         self.connections.add(self.ui.swapButton, "clicked()", self.on_swap)
-        self.connections.add(self.ui.restoreDefaultsButton, "clicked()", self.on_defaults)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.on_scene_start_close)
         self.addObserver(scene, scene.EndCloseEvent, self.on_scene_ready)
         self.addObserver(scene, scene.StartImportEvent, self.on_scene_start_import)
         self.addObserver(scene, scene.EndImportEvent, self.on_scene_imported)
-        self.setup_model_section()
         self._observe_parameters()
 
-    def setup_model_section(self) -> None:
-        """What the Model section shows besides the parameters; the home module adds its chooser."""
+    @property
+    def form(self) -> ParameterForm:
+        """The shown model's parameters."""
+        return self.model.form
 
     def cleanup(self) -> None:
         if self.ui is None:
@@ -93,7 +93,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.fuse.close()
         self.review.close()
         self._forget_parameters()
-        self._drop_form()
+        self.model.close()
         self.connections.close()
         self.removeObservers()
 
@@ -147,49 +147,9 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             side.fixedVolume, side.movingVolume = side.movingVolume, side.fixedVolume
             side.fixedMask, side.movingMask = side.movingMask, side.fixedMask
 
-    def on_defaults(self) -> None:
-        self.form.show(self.form.defaults())
-        self._keep_form_values()
-
-    def show_model(self, name: str) -> None:
-        """Show the parameters of the model ``name``."""
-        info = get_info(name)
-        self.ui.modelSummaryLabel.text = info.summary
-        self.ui.modelSummaryLabel.toolTip = info.citation
-        if name == self._form_model:
-            return
-        self._drop_form()
-        self.form = self._make_form(name)
-        self._form_model = name
-        self.form.show(self._kept_values().get(name, {}))
-
-    def _drop_form(self) -> None:
-        if self.form is not None:
-            self.form.close()
-        self.form, self._form_model = None, ""
-
-    def _make_form(self, name: str) -> ParameterForm:
-        descriptions = get_parameters(name).describe()
-        if not self.PARAMETERS_UI:
-            form = ParameterForm(descriptions, None, self._keep_form_values)
-            self.ui.modelParametersFrame.layout().addWidget(form.widget)
-            return form
+    def _load_parameters_ui(self) -> tuple:
         widget = slicer.util.loadUI(self.resourcePath(self.PARAMETERS_UI))
-        self.ui.modelParametersFrame.layout().addWidget(widget)
-        widgets = vars(slicer.util.childWidgetVariables(widget))
-        return ParameterForm(descriptions, widgets, self._keep_form_values)
-
-    def _kept_values(self) -> dict:
-        """The parameter node's model parameters, {} where a scene brings something unreadable."""
-        try:
-            kept = json.loads(self.parameters.modelParameters)
-        except ValueError:
-            return {}
-        return kept if isinstance(kept, dict) else {}
-
-    def _keep_form_values(self) -> None:
-        if self.parameters is not None:
-            self.parameters.modelParameters = json.dumps({**self._kept_values(), self._form_model: self.form.values()})
+        return widget, vars(slicer.util.childWidgetVariables(widget))
 
     def _observe_parameters(self) -> None:
         if self.parameters is not None:
@@ -214,8 +174,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters is None:
             return
         parameters = self.parameters
-        self.show_model(parameters.model)
-        self.form.show(self._kept_values().get(parameters.model, {}))
+        self.model.refresh()
         self.ui.refineStepsSpinBox.enabled = parameters.refinement.value == "steps"
         self.ui.outputVolumeSelector.enabled = parameters.createVolume
         self.ui.swapButton.enabled = parameters.fixedVolume is not None or parameters.movingVolume is not None
@@ -231,8 +190,8 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return self.parameters
 
     def _get_model(self):
-        name = self.parameters.model
-        return name, get_info(name).title, self.form.values()
+        name, values = self.model.chosen()
+        return name, get_info(name).title, values
 
     def _on_result(self, transform) -> None:
         self.result.show(transform)

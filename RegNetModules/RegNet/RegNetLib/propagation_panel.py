@@ -11,8 +11,8 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedL
 from slicer.util import VTKObservationMixin
 
 from .connections import Connections
+from .model_section import ModelSection
 from .propagation_list import Row, TickList
-from .propagation_model import ModelSection
 from .propagation_parameters import PropagationParameterNode
 from .propagation_placing import leads_backwards
 from .propagation_results import ResultTable
@@ -58,7 +58,7 @@ class PropagationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         panel.setMRMLScene(slicer.mrmlScene)
         self.segments = TickList(self.ui.segmentList, self._on_segments_ticked)
         self.targets = TickList(self.ui.targetList, self._on_targets_ticked)
-        self.model = ModelSection(self.ui, self._get_parameters)
+        self.model = ModelSection(self.ui, self._get_parameters, choose=True)
         self.results = ResultTable(self.ui, self._get_parameters)
         self.run = PropagationSection(
             self.ui, self.client, self._get_parameters, self.model.chosen, self.results.show_new

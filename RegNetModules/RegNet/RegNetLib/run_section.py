@@ -6,13 +6,13 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from .inputs import build_request, placing_parent, what_is_missing
-from .job_section import JobSection
+from .job_section import SingleJobSection
 from .live_preview import LivePreview
 from .result_import import ResultImporter
 from .worker_client import State
 
 
-class RunSection(JobSection):
+class RunSection(SingleJobSection):
     """The registration of the panel's pair.
 
     Args:

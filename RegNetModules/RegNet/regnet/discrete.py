@@ -7,7 +7,7 @@ in both directions, and the two made consistent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -35,15 +35,21 @@ def search(fixed: Tensor, moving: Tensor, radius: int, tick: Tick = lambda: None
 def costs_of_shifts(fixed: Tensor, moving: Tensor, radius: int, tick: Tick = lambda: None) -> Tensor:
     """(K, *shape): one less the scalar product with the vector at each of the K = (2 radius + 1)^d shifts, in the order
     of :func:`shifts`. Beyond the border its last vectors are repeated."""
-    dims = fixed.ndim - 2
-    wide = torch.nn.functional.pad(moving, (radius,) * (2 * dims), mode="replicate")
-    shape = tuple(fixed.shape[2:])
-    costs = fixed.new_empty((2 * radius + 1) ** dims, *shape)
-    for place, shift in enumerate(shifts(dims, radius, fixed).T.long().tolist()):
-        window = [slice(radius + step, radius + step + n) for step, n in zip(shift, shape, strict=True)]
+    costs = fixed.new_empty((2 * radius + 1) ** (fixed.ndim - 2), *fixed.shape[2:])
+    for place, window in enumerate(windows(moving, radius)):
         tick()
-        torch.sum(fixed[0] * wide[(0, slice(None), *window)], dim=0, out=costs[place])
+        torch.sum(fixed[0] * window[0], dim=0, out=costs[place])
     return costs.neg_().add_(1.0)
+
+
+def windows(moving: Tensor, radius: int) -> Iterator[Tensor]:
+    """Views (B, C, *shape) of ``moving`` at each shift, in the order of :func:`shifts`; beyond the border its last
+    vectors are repeated."""
+    dims, shape = moving.ndim - 2, moving.shape[2:]
+    wide = torch.nn.functional.pad(moving, (radius,) * (2 * dims), mode="replicate")
+    for shift in shifts(dims, radius, moving).T.long().tolist():
+        window = [slice(radius + step, radius + step + n) for step, n in zip(shift, shape, strict=True)]
+        yield wide[(slice(None), slice(None), *window)]
 
 
 def shifts(dims: int, radius: int, like: Tensor) -> Tensor:

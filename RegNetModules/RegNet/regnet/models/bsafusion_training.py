@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..errors import ModelError
 from ..losses.fusion import FusionWeights, StructureBalance, endpoint_losses, fusion_losses, where_seen
 from ..networks.bsafusion import BSAFusion, BSAFusionConfig
 from ..spatial import warp
@@ -55,9 +56,10 @@ class Recipe(RegistrationRecipe):
 
     def parameters(self, network: BSAFusion, options: Options) -> Iterable[nn.Parameter]:
         """All but the frozen classifier's, or those of the comparison."""
-        if options.only_compare:
-            return (entry for entry in network.matching.parameters() if entry.requires_grad)
-        return (entry for name, entry in network.named_parameters() if entry.requires_grad)
+        learning: nn.Module | None = network.matching if options.only_compare else network
+        if learning is None:
+            raise ModelError("A stage that only compares needs a network that does; set its matching to 'learned'.")
+        return (entry for entry in learning.parameters() if entry.requires_grad)
 
     def losses(self, network: BSAFusion, pair: Pair, options: Options, place: Place) -> dict[str, Tensor]:
         if options.only_compare:

@@ -12,6 +12,8 @@ from ..errors import ModelError
 _CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 _DECONVOLUTIONS = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _POOLS = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+SLOPE = 0.2
+"""Of leaky rectifiers."""
 _ADAPTIVE_POOLS = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 
@@ -86,3 +88,8 @@ def to_multiple(image: Tensor, multiple: int) -> Tensor:
     if not any(missing):
         return image
     return functional.pad(image, [side for count in reversed(missing) for side in (0, count)], mode="replicate")
+
+
+def leaky(features: Tensor) -> Tensor:
+    """A leaky rectifier, in place."""
+    return functional.leaky_relu(features, SLOPE, inplace=True)

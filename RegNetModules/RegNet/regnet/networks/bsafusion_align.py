@@ -16,15 +16,13 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from .. import spatial
-from .blocks import convolution, keep_variance
+from .blocks import convolution, keep_variance, leaky
 from .bsafusion_encoder import Pointwise
 from .bsafusion_matching import Compared
 
 GAIN = 0.1
 """Of the flow layers, which sum over thousands of entries: with steps that suit all other layers they would run into
 the flat ends of the hyperbolic tangent, and stay there."""
-SLOPE = 0.2
-"""Of leaky rectifiers."""
 
 
 class RegistrationLayer(nn.Module):
@@ -164,7 +162,3 @@ def twice(features: Tensor) -> Tensor:
     mode = "bilinear" if features.ndim == 4 else "trilinear"
     shape = [2 * n for n in features.shape[2:]]
     return functional.interpolate(features, shape, mode=mode, align_corners=True)
-
-
-def leaky(features: Tensor) -> Tensor:
-    return functional.leaky_relu(features, SLOPE, inplace=True)

@@ -15,9 +15,9 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from .. import spatial
-from ..discrete import shifts
+from ..discrete import shifts, windows
 from ..matching import reduced, unit
-from .blocks import convolution, keep_variance
+from .blocks import convolution, keep_variance, leaky
 from .bsafusion_encoder import Pointwise
 from .edges import WINDOWS, edge_descriptor
 from .masr import DSIR, MASRConfig
@@ -27,7 +27,6 @@ LEVELS = 4
 RADIUS = 2
 SIGMA = 1.0
 """Width in voxels of the Gaussian that the likeliest shifts pass through."""
-SLOPE = 0.2
 
 
 class Pyramid(nn.Module):
@@ -51,15 +50,15 @@ class Pyramid(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         seen, x = [], torch.cat([image, edge_descriptor(image)], dim=1)
         for down, same in zip(self.down, self.same, strict=True):
-            x = _leaky(down(x))
-            x = _leaky(_normal(same(x)))
+            x = leaky(down(x))
+            x = leaky(_normal(same(x)))
             seen.append(x)
         x, found = seen.pop(), []
         for level in range(LEVELS):
             if level:
                 finer = seen.pop()
                 above = functional.interpolate(x, finer.shape[2:], mode="nearest")
-                x = _leaky(self.join[level - 1](torch.cat([above, finer], dim=1)))
+                x = leaky(self.join[level - 1](torch.cat([above, finer], dim=1)))
             found.append(unit(self.last[level](x)))
         return found
 
@@ -103,8 +102,8 @@ class Comparison(nn.Module):
         alike = likenesses(other, own, RADIUS)
         shares = torch.softmax(alike.flatten(2) * self.sharpness.exp(), dim=1)
         likeliest = (shifts(dims, RADIUS, shares) @ shares).view(-1, dims, *own.shape[2:])
-        x = _leaky(self.first(torch.cat([alike, likeliest], dim=1)))
-        x = _leaky(self.third(_leaky(self.second(x))))
+        x = leaky(self.first(torch.cat([alike, likeliest], dim=1)))
+        x = leaky(self.third(leaky(self.second(x))))
         trust, more = self.last(x).split([1, dims], dim=1)
         # Both sides move, so each goes half the way.
         start = 0.5 * spatial.gaussian(2.0 * torch.sigmoid(trust) * likeliest + more, SIGMA)
@@ -177,18 +176,8 @@ class Compared:
 def likenesses(fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
     """(B, K, *shape): scalar products of ``fixed`` (B, C, *shape) with ``moving`` at each shift, in the order of
     :func:`regnet.discrete.shifts`; beyond the border its last vectors are repeated. Differentiable by both."""
-    dims, shape = fixed.ndim - 2, fixed.shape[2:]
-    wide = functional.pad(moving, (radius,) * (2 * dims), mode="replicate")
-    found = []
-    for shift in shifts(dims, radius, fixed).T.long().tolist():
-        window = [slice(radius + step, radius + step + n) for step, n in zip(shift, shape, strict=True)]
-        found.append((fixed * wide[(slice(None), slice(None), *window)]).sum(1))
-    return torch.stack(found, dim=1)
+    return torch.stack([(fixed * window).sum(1) for window in windows(moving, radius)], dim=1)
 
 
 def _normal(features: Tensor) -> Tensor:
     return torch.group_norm(features, features.shape[1])
-
-
-def _leaky(features: Tensor) -> Tensor:
-    return functional.leaky_relu(features, SLOPE, inplace=True)

@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..matching import reduced, unit
 from ..spatial import along_axis, exponential, interpolation_matrix, resize_displacement
-from .blocks import check_dims, convolution, keep_variance, same_pair, to_multiple
+from .blocks import check_dims, convolution, keep_variance, leaky, same_pair, to_multiple
 from .edges import edge_descriptor
 from .masr import DSIR, MASRConfig
 from .matcher import Matcher
 from .mind import mind_ssc
 
-SLOPE = 0.2
-"""Of leaky rectifiers."""
 FLOW_STD = 1e-5
 """Of the flow layer's first weights: a fresh network moves nothing."""
 
@@ -53,16 +51,16 @@ class UNet(nn.Module):
         kept, x = [], pair
         for layer in self.down:
             kept.append(x)
-            x = _leaky(layer(x))
+            x = leaky(layer(x))
         if not self.full:
             kept[0] = None
         for layer in self.up:
-            x = _leaky(layer(x))
+            x = leaky(layer(x))
             skip = kept.pop()
             if skip is not None:
                 x = _joined(x, skip)
         for layer in self.last:
-            x = _leaky(layer(x))
+            x = leaky(layer(x))
         return x
 
 
@@ -188,11 +186,11 @@ class Translator(nn.Module):
             )
         x, kept = to_multiple(image, self.multiple), []
         if self.stem is not None:
-            x = _leaky(self.stem(x))
+            x = leaky(self.stem(x))
         for level, layer in enumerate(self.down):
             kept.append(x)
             x = layer(x)
-            x = _leaky(functional.instance_norm(x) if level else x)
+            x = leaky(functional.instance_norm(x) if level else x)
         for layer in self.up:
             skip = kept.pop()
             x = functional.instance_norm(layer(_joined(x, skip))).relu_()
@@ -238,19 +236,15 @@ class Discriminator(nn.Module):
             raise ModelError(
                 f"The discriminator needs {self.LEAST} voxels or more along each axis, not {list(given.shape[2:])}."
             )
-        x = _leaky(self.layers[0](given))
+        x = leaky(self.layers[0](given))
         for layer in self.layers[1:-1]:
-            x = _leaky(functional.instance_norm(layer(x)))
+            x = leaky(functional.instance_norm(layer(x)))
         return self.layers[-1](x)
 
 
 def _wide(dims: int, inputs: int, outputs: int, stride: int) -> nn.Module:
     """A convolution of side 4, which reads each voxel equally often with stride 2."""
     return (nn.Conv2d if dims == 2 else nn.Conv3d)(inputs, outputs, 4, stride, 1)
-
-
-def _leaky(features: Tensor) -> Tensor:
-    return functional.leaky_relu(features, SLOPE, inplace=True)
 
 
 def _joined(features: Tensor, skip: Tensor) -> Tensor:

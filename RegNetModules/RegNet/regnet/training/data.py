@@ -57,7 +57,7 @@ class SampleSource:
         self, source: Source, shape: Sequence[int], subjects: Sequence[Prepared], split: str = "train"
     ) -> None:
         self.name, self.dims, self.split = source.maker, len(shape), split
-        self.fixed = source.fixed
+        self.fixed, self.transaxial = source.fixed, source.transaxial
         if source.maker not in NEEDS:
             raise InputError(f"There is no pair maker {source.maker!r}; choose from {', '.join(NEEDS)}.")
         settings = {**source.settings, "shape": tuple(shape)}
@@ -94,7 +94,7 @@ class SampleSource:
         if self.dims == 2 and any(tensor.ndim == 4 for tensor in sample.tensors.values()):
             if self.name in TWO_SUBJECTS:
                 raise InputError(f"{self.name!r} would need one slice of two subjects; give it 2D subjects.")
-            return replace(sample, tensors=random_slice(sample.tensors, random))
+            return replace(sample, tensors=random_slice(sample.tensors, random, self.transaxial))
         return sample
 
     def _whole(self, random: np.random.Generator) -> Sample:
@@ -157,11 +157,14 @@ def as_input(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor.long()
 
 
-def random_slice(tensors: dict[str, Tensor], random: np.random.Generator) -> dict[str, Tensor]:
-    """One slice (1, *s) of all ``tensors`` (1, *shape), across any axis, that shows no less than a quarter of what the
-    fullest one does."""
+def random_slice(
+    tensors: dict[str, Tensor], random: np.random.Generator, transaxial: float = 1 / 3
+) -> dict[str, Tensor]:
+    """One slice (1, *s) of all ``tensors`` (1, *shape), in canonical order, that shows no less than a quarter of what
+    the fullest one does; ``transaxial`` is how often it lies across the first axis, along which the body stands."""
     seen = next(iter(tensors.values()))[0] > 0
-    axis = int(random.integers(3))
+    other = (1 - transaxial) / 2
+    axis = int(random.choice(3, p=(transaxial, other, other)))
     areas = seen.movedim(axis, 0).flatten(1).sum(1)
     full = torch.nonzero(areas * 4 >= areas.max()).flatten()
     place = int(full[random.integers(len(full))])
