@@ -222,7 +222,7 @@ def test_every_device_makes_the_pairs_of_the_cpu():
 def test_points_read_the_nearest_label():
     labels = anatomy((14, 18, 11), 0, 2)
     points = torch.from_numpy(np.random.default_rng(0).uniform(-4, 28, (2, 3, 9, 7, 8)).astype(np.float32))
-    found = pairs._nearest(labels, points)
+    found = pairs.nearest(labels, points)
     for number in range(2):
         expected = ndimage.map_coordinates(labels[number, 0].numpy(), points[number].numpy(), order=0, mode="constant")
         assert np.array_equal(found[number, 0].numpy(), expected)

@@ -191,7 +191,9 @@ def test_a_plane_of_a_volume_is_one_slice_of_all_it_holds():
     labels = (volume * 3).long()
     axes = set()
     for seed in range(40):
-        found = random_slice({"moving": volume, "moving_labels": labels}, np.random.default_rng(seed))
+        found = random_slice(
+            {"moving": volume, "moving_labels": labels}, np.random.default_rng(seed), 1 / 3, volume[0] > 0
+        )
         image = found["moving"]
         axis = next(axis for axis in range(3) if image.shape[1:] == shape[:axis] + shape[axis + 1 :])
         axes.add(axis)
@@ -206,7 +208,9 @@ def test_how_often_a_plane_is_transaxial(transaxial, axes):
     volume = torch.ones(1, 12, 15, 18)
     shapes = {axis: tuple(np.delete([12, 15, 18], axis)) for axis in range(3)}
     found = {
-        tuple(random_slice({"moving": volume}, np.random.default_rng(seed), transaxial)["moving"].shape[1:])
+        tuple(
+            random_slice({"moving": volume}, np.random.default_rng(seed), transaxial, volume[0] > 0)["moving"].shape[1:]
+        )
         for seed in range(30)
     }
     assert found == {shapes[axis] for axis in axes}

@@ -165,7 +165,7 @@ class Maker(ABC):
         for side, (name, source, points) in enumerate(
             (("fixed", fixed, views.fixed), ("moving", moving, views.moving))
         ):
-            labels = _nearest(source, points)
+            labels = nearest(source, points)
             brain = self.is_brain(labels)
             image = self.contrasts[side].paint(labels, looks[side], draws)
             kept = strip.keep(brain, self.is_fluid(labels), side)
@@ -196,7 +196,7 @@ class Maker(ABC):
             image = spatial.sample(antialiased(images[side].float(), views.zoom, shape), points)
             keep = None
             if labels:
-                drawn = _nearest(labels[side], points)
+                drawn = nearest(labels[side], points)
                 brain = self.is_brain(drawn)
                 keep = strip.keep(brain, self.is_fluid(drawn), side)
                 pair[f"{name}_labels"] = strip.labels(drawn, brain)
@@ -299,7 +299,7 @@ def _column(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.device).view(-1, *(1,) * (like.ndim - 1))
 
 
-def _nearest(labels: Tensor, points: Tensor) -> Tensor:
+def nearest(labels: Tensor, points: Tensor) -> Tensor:
     """``labels`` (B, 1, *n) at the voxels nearest to ``points`` (B, d, *m), 0 beyond: quicker than a sampler."""
     place = points.round().to(torch.int32)
     index, inside = torch.zeros_like(place[:, 0]), torch.ones_like(place[:, 0], dtype=torch.bool)

@@ -153,7 +153,33 @@ HOA2 = Scheme(
 )
 """The Harvard-Oxford Atlas 2.0 subcortical parcellations: no cerebrum."""
 
-SCHEMES = {scheme.name: scheme for scheme in (SYNTHSEG, SYNTHSR, HOA2)}
+HEAD = 208
+"""An id that DLMUSE leaves free: what of a head is not brain, where :mod:`regnet.synth.painted` adds it."""
+
+DLMUSE = Scheme(
+    "dlmuse",
+    (
+        Structure("fluid", (1, 46), 0.2),
+        Structure("ventricles", (4, 11, 49, 50, 51, 52), 0.14),
+        Structure("accumbens and basal forebrain", (23, 30, 75, 76), 0.6),
+        Structure("amygdala", (31, 32), 0.57),
+        Structure("brainstem", (35,), 0.78),
+        Structure("caudate", (36, 37), 0.61),
+        Structure("cerebellar cortex", (38, 39, 71, 72, 73), 0.55),
+        Structure("cerebellar white matter", (40, 41), 0.82),
+        Structure("hippocampus", (47, 48), 0.58),
+        Structure("pallidum", (55, 56), 0.76),
+        Structure("putamen", (57, 58), 0.65),
+        Structure("thalamus", (59, 60), 0.69),
+        Structure("ventral diencephalon and optic chiasm", (61, 62, 69), 0.74),
+        Structure("cerebral white matter", tuple(range(81, 96)), 0.85),
+        Structure("cerebral cortex", tuple(range(100, HEAD)), 0.58),
+        Structure("head around the brain", (HEAD,), 0.5, brain=False, ct=0.4, pet=0.2),
+    ),
+)
+"""The regions of DLMUSE, those of MUSE (Doshi et al. 2016): fluid around the brain counts as brain."""
+
+SCHEMES = {scheme.name: scheme for scheme in (SYNTHSEG, SYNTHSR, HOA2, DLMUSE)}
 
 
 def get_scheme(name: str) -> Scheme:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import InputError
-from ..synth import looks, pairs
+from ..synth import looks, painted, pairs
 from ..synth.schemes import SCHEMES
 from .config import Source, TrainConfig
 from .prepare import Prepared
@@ -30,10 +30,13 @@ NEEDS = {
     "TwoLooks": "images",
     "TwoPaints": "labels",
     "ShapePaints": "",
+    "OnePainted": "images",
 }
 """What each maker needs of a subject."""
+HOMES = dict.fromkeys(pairs.__all__, pairs) | {"OnePainted": painted}
+"""Where makers are that are not in :mod:`regnet.synth.looks`."""
 TWO_SUBJECTS = ("TwoAnatomies", "RealPair")
-KNOWN = ("OneAnatomy", "OneImage", "Shapes", "TwoLooks", "TwoPaints", "ShapePaints")
+KNOWN = ("OneAnatomy", "OneImage", "OnePainted", "Shapes", "TwoLooks", "TwoPaints", "ShapePaints")
 """Makers whose displacement is known,"""
 HELD_OUT = ("TwoLooks",)
 """and those of them that are validated on other subjects than they train on."""
@@ -64,7 +67,7 @@ class SampleSource:
         if len(source.schemes) == 1 and source.schemes[0] in SCHEMES:
             settings.setdefault("scheme", source.schemes[0])
         settings = pairs.PairSettings.from_dict(settings)
-        self.maker = getattr(pairs if source.maker in pairs.__all__ else looks, source.maker)(settings)
+        self.maker = getattr(HOMES.get(source.maker, looks), source.maker)(settings)
         self.subjects = [entry for entry in subjects if self._fits(source, entry)]
         if self.name in TWO_SUBJECTS:
             count = {entry.scheme: 0 for entry in self.subjects}
@@ -94,8 +97,18 @@ class SampleSource:
         if self.dims == 2 and any(tensor.ndim == 4 for tensor in sample.tensors.values()):
             if self.name in TWO_SUBJECTS:
                 raise InputError(f"{self.name!r} would need one slice of two subjects; give it 2D subjects.")
-            return replace(sample, tensors=random_slice(sample.tensors, random, self.transaxial))
+            seen = self._content(sample.tensors)
+            return replace(sample, tensors=random_slice(sample.tensors, random, self.transaxial, seen))
         return sample
+
+    def _content(self, tensors: dict[str, Tensor]) -> Tensor:
+        """(*shape) bool, what a slice has to show: the brain where it is known, else anything."""
+        labels = tensors.get("labels", tensors.get("moving_labels"))
+        if labels is not None:
+            brain = self.maker.is_brain(labels[0].long())
+            if bool(brain.any()):
+                return brain
+        return next(iter(tensors.values()))[0] > 0
 
     def _whole(self, random: np.random.Generator) -> Sample:
         seed = int(random.integers(2**62))
@@ -158,11 +171,11 @@ def as_input(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def random_slice(
-    tensors: dict[str, Tensor], random: np.random.Generator, transaxial: float = 1 / 3
+    tensors: dict[str, Tensor], random: np.random.Generator, transaxial: float, seen: Tensor
 ) -> dict[str, Tensor]:
     """One slice (1, *s) of all ``tensors`` (1, *shape), in canonical order, that shows no less than a quarter of what
-    the fullest one does; ``transaxial`` is how often it lies across the first axis, along which the body stands."""
-    seen = next(iter(tensors.values()))[0] > 0
+    the fullest one does of ``seen`` (*shape) bool; ``transaxial`` is how often it lies across the first axis, along
+    which the body stands."""
     other = (1 - transaxial) / 2
     axis = int(random.choice(3, p=(transaxial, other, other)))
     areas = seen.movedim(axis, 0).flatten(1).sum(1)
