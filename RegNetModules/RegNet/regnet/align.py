@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SIMILARITIES = ("nmi", "dsir", "mind")
 ALIGNMENTS = ("none", "centres", "moments", "nearest", "rigid", "affine", "ddim")
 SEARCH_DEGREES = (-40.0, -20.0, 0.0, 20.0, 40.0)
+NEAR_DEGREES = (-20.0, 0.0, 20.0)
+"""Turns about every axis that a search tries: from nothing, and about a proposal."""
 CANDIDATES = 6
 LEVELS_PER_EXTENT = (26, 52, 104, 416)
 """Steps of the levels over the larger image's longest side: 8, 4, 2 and at least 0.5 mm for a head of 208 mm."""
@@ -165,7 +167,7 @@ def _searched(
             proposed = propose(seen.fixed, seen.moving, start, events, device)
         if proposed is not None:
             with one_thread(), events.stage("optimise", 0.3, 1.0):
-                near = [start.matrix, proposed.matrix]
+                near = [proposed.matrix, *map(_shift, starts)]
                 return Affine(problem.climb(near, events, finest=finest), problem.fixed.ndim)
     with one_thread():
         return Affine(problem.solve(starts, affine=method != "rigid", events=events, finest=finest), problem.fixed.ndim)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import spatial
 from .adam import Adam
-from .align import CANDIDATES, LEVELS_PER_EXTENT, SEARCH_DEGREES
+from .align import CANDIDATES, LEVELS_PER_EXTENT, NEAR_DEGREES, SEARCH_DEGREES
 from .errors import InputError
 from .events import Events
 from .image import Image, apply_matrix
@@ -19,8 +19,8 @@ from .losses.nmi import normalized_mutual_information
 from .quasi_newton import minimise
 
 LEVEL_POINTS = (5000, 15000, 30000, 100_000)
-EVALUATIONS = (60, 25, 15, 15)
-"""Of the similarity when optimising at each level."""
+EVALUATIONS = (0, 25, 15, 15)
+"""Of the similarity when optimising at each level with all freedom; none at the coarsest."""
 LEAST_OVERLAP = 0.2
 FOREGROUND, BACKGROUND_SHARE = 0.02, 0.2
 """Most points go where the fixed image has content; the rest tell where it has none."""
@@ -90,9 +90,7 @@ class AlignmentProblem:
         """
         with torch.no_grad():
             candidates = self._search(self.level(0), starts, events)
-        poses = self._optimise(self.level(0), candidates, "rigid", 28, self.scale, events, 0.15, 0.4)
-        poses = self._optimise(self.level(1), poses[:2], "rigid", 18, self.scale / 4, events, 0.4, 0.5)
-        return self._descend(poses[0], "affine" if affine else "rigid", finest, EVALUATIONS[finest], events)
+        return self._climbed(candidates, affine, finest, EVALUATIONS[finest], events)
 
     def best(self, matrices: list[np.ndarray]) -> int:
         """Which of some 4x4 matrices, fixed world to moving world, makes the images most alike."""
@@ -104,13 +102,21 @@ class AlignmentProblem:
     def climb(
         self, starts: list[np.ndarray], events: Events, *, finest: int = 3, evaluations: int | None = None
     ) -> np.ndarray:
-        """The affine 4x4 matrix of most similarity near one of ``starts``, fixed world to moving world; so many
-        ``evaluations`` at the ``finest`` level."""
+        """The affine 4x4 matrix of most similarity near one of ``starts``, within :data:`NEAR_DEGREES` or so, fixed
+        world to moving world; so many ``evaluations`` at the ``finest`` level."""
         poses = self._to_center(starts)
         with torch.no_grad():
             self._require_overlap(self.level(0).similarity(poses))
-        poses = self._optimise(self.level(0), poses, "affine", EVALUATIONS[0], self.scale / 2, events, 0.0, 0.5)
-        return self._descend(poses[0], "affine", finest, evaluations or EVALUATIONS[finest], events)
+            turned = torch.from_numpy(self._turns(NEAR_DEGREES)).to(self.device)
+            turned = self._most_similar(self.level(0), (poses[:, None] @ turned).flatten(0, 1), events, 0.15)
+        return self._climbed(torch.cat([poses, turned]), True, finest, evaluations or EVALUATIONS[finest], events)
+
+    def _climbed(self, candidates: Tensor, affine: bool, finest: int, evaluations: int, events: Events) -> np.ndarray:
+        """The best of ``candidates`` (n, 4, 4) optimised through all levels. Rigid first: with all its freedom a pose
+        shrinks or shears to something alike where little is seen."""
+        poses = self._optimise(self.level(0), candidates, "rigid", 28, self.scale, events, 0.15, 0.4)
+        poses = self._optimise(self.level(1), poses[:2], "rigid", 18, self.scale / 4, events, 0.4, 0.5)
+        return self._descend(poses[0], "affine" if affine else "rigid", finest, evaluations, events)
 
     def _descend(self, pose: Tensor, kind: str, finest: int, evaluations: int, events: Events) -> np.ndarray:
         """``pose`` (4, 4) optimised from the second level to the ``finest``."""
@@ -146,20 +152,28 @@ class AlignmentProblem:
             )
 
     def _search(self, level: Level, starts: list[np.ndarray], events: Events) -> Tensor:
-        """The most similar of many rotations and translations, each unlike the others, (n, 4, 4)."""
-        degrees = (0.0,) if self.planar else SEARCH_DEGREES
-        rotations = [_rotation(*angles) for angles in itertools.product(degrees, degrees, SEARCH_DEGREES)]
-        matrices = []
-        for rotation, start in itertools.product(rotations, starts):
-            pose = np.eye(4)
-            pose[:3, :3] = rotation
-            pose[:3, 3] = self.center + start
-            matrices.append(pose)
-        poses = torch.from_numpy(np.stack(matrices)).to(self.device)
+        """The most similar of many rotations and translations, (n, 4, 4)."""
+        shifts = np.tile(np.eye(4), (len(starts), 1, 1))
+        shifts[:, :3, 3] = self.center + np.stack(starts)
+        poses = torch.from_numpy((shifts[None] @ self._turns(SEARCH_DEGREES)[:, None]).reshape(-1, 4, 4))
+        return self._most_similar(level, poses.to(self.device), events, 0.15)
+
+    def _turns(self, degrees: tuple[float, ...]) -> np.ndarray:
+        """Rotations (n, 4, 4) by all combinations of ``degrees`` about the axes; about z alone in a plane."""
+        others = (0.0,) if self.planar else degrees
+        turns = []
+        for angles in itertools.product(others, others, degrees):
+            turn = np.eye(4)
+            turn[:3, :3] = _rotation(*angles)
+            turns.append(turn)
+        return np.stack(turns)
+
+    def _most_similar(self, level: Level, poses: Tensor, events: Events, done: float) -> Tensor:
+        """The best few of ``poses`` (N, 4, 4), by a coarse histogram."""
         values = []
         for number, chunk in enumerate(poses.split(32)):
             values.append(level.similarity(chunk, bins=16))
-            events.progress(0.15 * (number + 1) * 32 / len(poses))
+            events.progress(min(done * (number + 1) * 32 / len(poses), done))
         values = torch.cat(values)
         self._require_overlap(values)
         return poses[values.argsort(descending=True)[:CANDIDATES]]
