@@ -184,12 +184,16 @@ def test_overfitting_repeats_the_first_batch():
 
 
 def test_a_plane_of_a_volume_is_one_slice_of_all_it_holds():
-    """Image and labels of one slice, of a place that shows something, across every axis."""
+    """Image and labels of one slice, of a place that shows something, across every axis, any way up."""
     shape = (12, 15, 18)
     volume = torch.zeros(1, *shape)
     volume[:, 3:9, 4:11, 5:16] = 1.0 + torch.arange(6 * 7 * 11).view(1, 6, 7, 11)
     labels = (volume * 3).long()
-    axes = set()
+    axes, mirrored = set(), set()
+
+    def same(plane, image, way):
+        return torch.equal(plane.flip(way), image)
+
     for seed in range(40):
         found = random_slice(
             {"moving": volume, "moving_labels": labels}, np.random.default_rng(seed), 1 / 3, volume[0] > 0
@@ -198,9 +202,11 @@ def test_a_plane_of_a_volume_is_one_slice_of_all_it_holds():
         axis = next(axis for axis in range(3) if image.shape[1:] == shape[:axis] + shape[axis + 1 :])
         axes.add(axis)
         assert torch.equal(found["moving_labels"], (image * 3).long())
-        places = [n for n in range(shape[axis]) if torch.equal(volume.select(axis + 1, n), image)]
-        assert len(places) == 1 and bool((image > 0).any())
-    assert axes == {0, 1, 2}
+        ways = [(), (1,), (2,), (1, 2)]
+        found = [(n, way) for n in range(shape[axis]) for way in ways if same(volume.select(axis + 1, n), image, way)]
+        assert len(found) == 1 and bool((image > 0).any())
+        mirrored.add(found[0][1])
+    assert axes == {0, 1, 2} and mirrored == {(), (1,), (2,), (1, 2)}
 
 
 @pytest.mark.parametrize(("transaxial", "axes"), [(1.0, {0}), (0.0, {1, 2})])

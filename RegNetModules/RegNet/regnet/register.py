@@ -125,8 +125,9 @@ class _Job:
         self.refines = schedule_for(refine) is not None
         self.device = resolve_device(device)
         self.memory_mb = memory_budget(self.device, memory_mb)
-        self.align = self.info.alignment if align == "auto" else align
-        check_alignment(self.align)
+        self.align = align
+        if not is_auto(align):
+            check_alignment(align)
         self.refine, self.seed, self.colours, self.events = refine, int(seed), colours, events
         torch.manual_seed(self.seed)
 
@@ -137,6 +138,7 @@ class _Job:
             if self.info.fuses:
                 self.fixed, self.moving = self.fixed.luminance(), self.moving.luminance()
             check_pair(self.fixed, self.moving, self.info)
+            self.align = self.info.alignment_of(self.fixed.ndim) if is_auto(self.align) else self.align
             self.weights = self._weights()
             self.state = load_state(self.weights) if self.weights else None
             self.config = self.weights.config or {} if self.weights else None

@@ -233,5 +233,5 @@ def test_its_parameters_are_remembered(panel):
     kept = {"weights": "pet-mri", "fusion": "slices", "refine_with": "edges", "regularization": 2.5}
     assert json.loads(panel.parameters.modelParameters)["bsafusion"] == kept == panel.form.values()
     panel.ui.restoreDefaultsButton.click()
-    defaults = {"weights": "ct-mri", "fusion": "auto", "refine_with": "dsir", "regularization": 1.0}
+    defaults = {"weights": "ct-mri", "fusion": "auto", "refine_with": "auto", "regularization": 1.0}
     assert panel.form.values() == defaults

@@ -17,7 +17,7 @@ class ModelInfo:
     says whether it also gives a fused image, ``translates`` whether it can give the moving image in another contrast;
     ``variants`` name the weights it can load, the default first, and
     ``without_weights`` ends the sentence "the registration does ..." for when there are none. ``alignment`` is what
-    should go ahead of it, a name from :data:`regnet.align.ALIGNMENTS`.
+    should go ahead of it, a name from :data:`regnet.align.ALIGNMENTS`, in planes ``planar_alignment`` if it has one.
     """
 
     name: str
@@ -33,6 +33,11 @@ class ModelInfo:
     variants: tuple[str, ...] = ()
     without_weights: str = "without them"
     alignment: str = "affine"
+    planar_alignment: str = ""
+
+    def alignment_of(self, dims: int) -> str:
+        """What should go ahead of the model for images of ``dims`` axes."""
+        return self.planar_alignment if dims == 2 and self.planar_alignment else self.alignment
 
 
 def parameter(

@@ -22,13 +22,14 @@ PLANES = ("ct-mri", "pet-mri", "spect-mri")
 """Weights for planes, one for each pair of modalities,"""
 VOLUMES = "volumes"
 """and those for volumes."""
+REFINEMENTS = ("auto", "looks", "dsir", "mind", "edges")
 FUSION_MODES = ("auto", "volume", "slices")
 
 info = ModelInfo(
     name="bsafusion",
     title="BSAFusion",
     summary="Registers scans of two modalities, CT, PET or SPECT onto MR, and fuses them to one picture in the same "
-    "pass; the pair itself then refines the registration.",
+    "pass; looks at the mirrored pair, or the pair itself, then refine the registration.",
     paper="BSAFusion: A Bidirectional Stepwise Feature Alignment Network for Unaligned Medical Image Fusion, AAAI "
     "2025, arXiv 2412.08050",
     citation="H. Li, D. Su, Q. Cai, Y. Zhang. BSAFusion: A Bidirectional Stepwise Feature Alignment Network for "
@@ -39,6 +40,7 @@ info = ModelInfo(
     fuses=True,
     variants=(*PLANES, VOLUMES),
     without_weights="without them, by its refinement alone, and fuses nothing",
+    planar_alignment="none",
 )
 
 
@@ -59,11 +61,12 @@ class Parameters(ParametersBase):
         choices=(*FUSION_MODES, "off"),
     )
     refine_with: str = parameter(
-        "dsir",
+        "auto",
         "Refine with",
-        "What the refinement compares: a structural descriptor, learned (dsir; MIND in planes) or not (mind), or edges "
-        "(edges, quickest).",
-        choices=("dsir", "mind", "edges"),
+        "What refines the network's registration: its own looks at the mirrored pair, as far as they agree (looks), or "
+        "a comparison of the pair by a structural descriptor, learned (dsir; MIND in planes) or not (mind), or by "
+        "edges (edges). auto takes looks in planes and dsir in volumes.",
+        choices=REFINEMENTS,
     )
     regularization: float = stiffness()
 
@@ -114,10 +117,19 @@ def refine(
     events: Events,
     how: str | int,
 ) -> Tensor:
-    """The prediction improved on this very pair, by a descriptor of structure."""
+    """The prediction improved on this very pair, by what the network says of its mirror images or by a descriptor of
+    structure. Without weights there are no looks: a descriptor then takes their place."""
+    kind = parameters.refine_with
+    if kind == "auto":
+        kind = "looks" if len(pair.shape) == 2 else "dsir"
+    if kind == "looks" and state is not None:
+        from .bsafusion_run import Network
+
+        looks = int(how) if str(how).strip().isdigit() else 2 ** len(pair.shape) - 1
+        return Network(state, config, pair.fixed.device).agreed(pair, displacement, looks, events)
     from .masr_run import refine_with
 
-    return refine_with(parameters.refine_with, pair, displacement, events, how, parameters.regularization)
+    return refine_with("dsir" if kind == "looks" else kind, pair, displacement, events, how, parameters.regularization)
 
 
 def fuse(

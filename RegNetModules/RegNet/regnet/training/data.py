@@ -175,13 +175,14 @@ def random_slice(
 ) -> dict[str, Tensor]:
     """One slice (1, *s) of all ``tensors`` (1, *shape), in canonical order, that shows no less than a quarter of what
     the fullest one does of ``seen`` (*shape) bool; ``transaxial`` is how often it lies across the first axis, along
-    which the body stands."""
+    which the body stands. It is mirrored at random: nothing tells which way up a picture is."""
     other = (1 - transaxial) / 2
     axis = int(random.choice(3, p=(transaxial, other, other)))
     areas = seen.movedim(axis, 0).flatten(1).sum(1)
     full = torch.nonzero(areas * 4 >= areas.max()).flatten()
     place = int(full[random.integers(len(full))])
-    return {name: tensor.select(axis + 1, place).contiguous() for name, tensor in tensors.items()}
+    mirrored = [number + 1 for number in range(2) if random.random() < 0.5]
+    return {name: tensor.select(axis + 1, place).flip(mirrored).contiguous() for name, tensor in tensors.items()}
 
 
 def real_pair(fixed: Prepared, moving: Prepared, random: np.random.Generator, seed: int) -> Sample:
