@@ -27,11 +27,14 @@ def pair_of(grid):
     return make_pair(*images, Affine.identity(grid.ndim), None, None, 1000.0, torch.device("cpu"))
 
 
+def shipped(model) -> tuple[dict, dict]:
+    """State and configuration as weights have them."""
+    state = model.state_dict().items()
+    return {name: tensor for name, tensor in state if not name.startswith(TRAINING_ONLY)}, model.config()
+
+
 def network(model) -> Network:
-    state = {
-        name: tensor for name, tensor in model.state_dict().items() if not name.startswith("representation.frozen")
-    }
-    return Network(state, model.config(), torch.device("cpu"))
+    return Network(*shipped(model), torch.device("cpu"))
 
 
 def scripted(model, monkeypatch, says) -> Network:
@@ -92,11 +95,7 @@ def test_damping_is_that_of_wieners_filter(monkeypatch):
 @pytest.fixture
 def installed():
     """Weights of a small network for planes that moves things."""
-    model = moving_model(2)
-    state = {
-        name: tensor for name, tensor in model.state_dict().items() if not name.startswith("representation.frozen")
-    }
-    return state, model.config()
+    return shipped(moving_model(2))
 
 
 @pytest.mark.parametrize(("how", "looks"), [("auto", 3), ("2", 2), (5, 3)])
