@@ -172,6 +172,21 @@ def draw_propagation(path: Path) -> None:
     plt.close(figure)
 
 
+def draw_review(path: Path) -> None:
+    """A brain under the glass, and a traffic light."""
+    figure, axes, clip = tile()
+    draw_grid(axes, clip)
+    (x, y), (inner_x, inner_y) = outline(1.05, 0.05), outline(0.72, 0.05)
+    axes.fill(x - 0.22, y, color=MOVING, lw=0, zorder=2)
+    axes.fill(inner_x - 0.22, inner_y, color=GROUND, lw=0, zorder=3)
+    axes.plot(x - 0.18, y + 0.03, color=FIXED, lw=3.0, zorder=4)
+    axes.add_patch(plt.Rectangle((0.42, -0.72), 0.42, 1.2, facecolor="#23272b", edgecolor=WHITE, lw=2.0, zorder=5))
+    for place, colour in ((0.26, "#d13b30"), (-0.12, "#e8a317"), (-0.5, "#2e9e5b")):
+        axes.add_patch(plt.Circle((0.63, place), 0.145, color=colour, zorder=6))
+    figure.savefig(path, transparent=True)
+    plt.close(figure)
+
+
 def draw_demo_pair(path: Path) -> None:
     import SimpleITK as sitk
 
@@ -204,4 +219,5 @@ if __name__ == "__main__":
     draw_deformgan(MODULES / "RegNetDeformGAN/Resources/Icons/RegNetDeformGAN.png")
     draw_bsafusion(MODULES / "RegNetBSAFusion/Resources/Icons/RegNetBSAFusion.png")
     draw_propagation(MODULES / "RegNetPropagation/Resources/Icons/RegNetPropagation.png")
+    draw_review(MODULES / "RegNetReview/Resources/Icons/RegNetReview.png")
     draw_demo_pair(MODULES / "RegNet/Resources/Icons/RegNetDemoPair.png")

@@ -103,7 +103,7 @@ def main() -> None:
     bare = imports["python"]
     for name, value in imports.items():
         print(f"{name:22} {1000 * value:7.0f} ms   {value / bare:5.2f} × python   {1000 * (value - bare):+6.0f} ms")
-    names = ("RegNet", *(MODELS[model] for model in MODEL_NAMES), "RegNetPropagation")
+    names = ("RegNet", *(MODELS[model] for model in MODEL_NAMES), "RegNetPropagation", "RegNetReview")
     panels = {name: panel(name, options.repeat) for name in names}
     for name, found in panels.items():
         if "error" in found:

@@ -11,7 +11,7 @@ from regnet import zoo
 from regnet.errors import ModelError
 from regnet.events import Events
 from regnet.image import Grid
-from regnet.models import bsafusion, get_info
+from regnet.models import bsafusion, get_info, masr
 from regnet.models.bsafusion_run import TRAINING_ONLY, Network
 from regnet.pair import make_pair
 from regnet.register import register
@@ -116,8 +116,23 @@ def test_without_weights_or_in_volumes_a_descriptor_refines(installed, monkeypat
     for kind in ("auto", "looks", "edges"):
         bsafusion.refine(flat, still, bsafusion.Parameters(refine_with=kind), None, None, Events(), "auto")
     bsafusion.refine(flat, still, bsafusion.Parameters(refine_with="mind"), *installed, Events(), "auto")
-    bsafusion.refine(deep, still, bsafusion.Parameters(), *installed, Events(), "auto")
-    assert kinds == ["dsir", "dsir", "edges", "mind", "dsir"]
+    for kind in ("auto", "looks"):
+        bsafusion.refine(deep, still, bsafusion.Parameters(refine_with=kind), *installed, Events(), "auto")
+    assert kinds == ["dsir", "dsir", "edges", "mind", "dsir", "dsir"]
+
+
+def test_masr_nets_network_registers_volumes(installed, monkeypatch):
+    pair = pair_of(DEEP)
+    record = zoo.find_weights("masr")
+    expected = masr.predict(pair, masr.Parameters(start="network"), zoo.load_state(record), record.config, Events())
+    found = bsafusion.predict(pair, bsafusion.Parameters(), *installed, Events())
+    assert float(found.abs().max()) > 0.05
+    torch.testing.assert_close(found, expected)
+    monkeypatch.setattr(zoo, "model_folders", list)
+    events = Events()
+    assert float(bsafusion.predict(pair, bsafusion.Parameters(), *installed, events).abs().max()) == 0.0
+    assert "MASR-Net's weights" in events.warnings[0]
+    assert float(bsafusion.predict(pair, bsafusion.Parameters(), None, None, Events()).abs().max()) == 0.0
 
 
 def test_weights_for_planes_do_not_look_at_volumes(installed):

@@ -202,16 +202,19 @@ def test_air_hardly_counts():
 @pytest.mark.parametrize("matching", ["learned", "none"])
 def test_a_stage_that_only_compares_trains_the_comparison_alone(matching):
     network = {key: value for key, value in SMALL.items() if key != "positions"} | {"matching": matching}
-    stage = {"name": "one", "steps": 1, "sources": [{"maker": "Shapes"}], "options": {"only_compare": True}}
+    stage = {"name": "one", "steps": 1, "sources": [{"maker": "Shapes"}], "options": {"only": "compare"}}
     config = make_config({"model": "avsm", "shape": [32, 48], "network": {}, "stages": [stage]})
     recipe = Recipe(config.model_copy(update={"network": network}))
-    model, options = recipe.build(), Recipe.Options(only_compare=True)
+    model, options = recipe.build(), Recipe.Options(only="compare")
     if matching == "none":
         with pytest.raises(ModelError, match="set its matching to 'learned'"):
             recipe.parameters(model, options)
         return
     chosen = {id(entry) for entry in recipe.parameters(model, options)}
     assert chosen == {id(entry) for entry in model.matching.parameters()}
+    for only, parts in (("fuse", (model.representation, model.decoder)), ("decode", (model.decoder,))):
+        chosen = {id(entry) for entry in recipe.parameters(model, Recipe.Options(only=only))}
+        assert chosen == {id(entry) for part in parts for entry in part.parameters() if entry.requires_grad}
     everything = {id(entry) for entry in recipe.parameters(model, Recipe.Options())}
     frozen = {id(entry) for name, entry in model.named_parameters() if name.startswith("representation.frozen.")}
     assert frozen and everything == {id(entry) for entry in model.parameters()} - frozen

@@ -4,9 +4,10 @@
 progress, can be cancelled), ``deaf`` (the same, but never obeys a cancel), ``crash`` (dies in the middle), ``refuse``
 (answers with one sentence), ``garbage`` (noise on its output, then as ``shift``), ``mute`` (never becomes ready),
 ``improve`` (up to ten seconds of an optimisation with ten previews a second, can be cancelled and stopped), ``picky``
-(as ``shift``, but refuses a fixed image with an intensity above 1000).
+(as ``shift``, but refuses a fixed image with an intensity above 1000), ``refuse-MODEL`` and ``slow-MODEL`` (as
+``refuse`` and ``slow`` for that model, as ``shift`` for others). A seed moves the transform by as many millimetres.
 Where the model's parameter ``translation`` asks for a synthetic image, it sends one, and where ``fusion`` does not say
-``off``, a fused one. It also answers ``fuse``, and ``propagate``, with the nearest voxels.
+``off``, a fused one. It also answers ``fuse``, ``correct``, and ``propagate``, with the nearest voxels.
 """
 
 from __future__ import annotations
@@ -75,8 +76,10 @@ def answer(request: dict) -> dict:
         "folding_percent": 0.0, "sdlogj": 0.1, "time_s": {"total": 1.5, "align": 0.5}, "peak_memory_mb": 321.0,
         "working_grid": {"shape": list(fixed.shape), "spacing": [1.0, 1.0, 1.0]}, "warnings": ["A test warning."],
     }  # fmt: skip
+    affine = [list(row) for row in AFFINE]
+    affine[0][3] += request.get("seed", 0)
     result = {
-        "affine": AFFINE,
+        "affine": affine,
         "displacement": {"file": "displacement.npy", **place},
         "warped": {"file": "warped.npy", **place},
         "fused": None,
@@ -90,6 +93,40 @@ def answer(request: dict) -> dict:
         np.save(folder / "synthetic.npy", translated(fixed)[None])
         result["synthetic"] = {"file": "synthetic.npy", **place}
     return result
+
+
+FOLD = (5, 6, 7)
+"""Array index of the fixed volume at which ``judge`` finds the one fold."""
+JUDGED = {
+    "verdict": "red",
+    "reasons": ["A fold was found.", "It does not fit."],
+    "problems": [{"kind": "folds", "level": "red", "text": "A fold was found."}],
+    "numbers": {"settled_percent": 12.5, "settled_mm": 4.0, "linear_scale": 1.0, "folded_percent": 0.1,
+                "displacement_max_mm": 8.0},
+}  # fmt: skip
+
+
+def answer_judgement(request: dict) -> dict:
+    """Half of the volume shrinks, the other half grows, and one voxel folds."""
+    folder, matrix = Path(request["folder"]), np.array(request["fixed"]["index_to_world"])
+    shape = np.load(folder / request["fixed"]["file"], allow_pickle=False).shape
+    determinant = np.full(shape, 0.6, np.float32)
+    determinant[shape[0] // 2 :] = 1.6
+    determinant[FOLD] = -0.4
+    arrays = {"jacobian": determinant, "displacement": np.full(shape, 8.0, np.float32)}
+    place = {"index_to_world": request["fixed"]["index_to_world"], "ndim": request["fixed"]["ndim"]}
+    for name, array in arrays.items():
+        np.save(folder / f"map-{name}.npy", array)
+    if request["page"]:
+        (folder / "report.html").write_text("<html>judged</html>", encoding="utf-8")
+    at = (matrix @ [*FOLD[::-1], 1.0])[:3].tolist()
+    numbers = {**JUDGED["numbers"], "smallest_determinant_at": at, "displacement_max_at": matrix[:3, 3].tolist()}
+    segments = [{"name": one["name"], "dice": 0.8, "hd95_mm": 2.0} for one in request.get("moving_segments") or []]
+    return {
+        "maps": {name: {"file": f"map-{name}.npy", **place} for name in arrays},
+        "page": "report.html" if request["page"] else None,
+        "report": {**JUDGED, "numbers": numbers, **({"segments": segments} if segments else {})},
+    }
 
 
 def placed(request: dict, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -147,6 +184,21 @@ def answer_propagation(request: dict) -> dict:
     return {"labels": sent, "report": {"segments": rows, "warnings": ["A test warning."]}}
 
 
+def answer_correction(request: dict) -> dict:
+    """:func:`displacement` before the transforms that were sent."""
+    folder = Path(request["folder"])
+    shape = np.load(folder / request["fixed"]["file"], allow_pickle=False).shape
+    np.save(folder / "corrected-0.npy", displacement(shape))
+    place = {"index_to_world": request["fixed"]["index_to_world"], "ndim": request["fixed"]["ndim"]}
+    step = {"affine": np.eye(4).tolist(), "displacement": {"file": "corrected-0.npy", **place}}
+    points = [{"before_mm": 5.0 + n, "after_mm": 0.5} for n in range(len(request["fixed_points"]))]
+    report = {
+        "mode": request["mode"], "reach_mm": request["reach"] or 30.0, "points": points, "time_s": {"total": 0.7},
+        "folding_percent": 0.0, "largest_change_mm": 6.0, "warnings": ["A test warning."],
+    }  # fmt: skip
+    return {"transforms": [step, *request["transforms"]], "report": report}
+
+
 def work_slowly(request: dict, cancelled: threading.Event, obedient: bool) -> bool:
     """Three seconds of progress; False if cancelled."""
     for step in range(60):
@@ -197,7 +249,7 @@ def serve(mode: str, request: dict, cancelled: threading.Event, stopped: threadi
     if mode == "crash":
         print("about to die", file=sys.stderr, flush=True)
         os._exit(9)
-    if mode == "refuse":
+    if mode in ("refuse", f"refuse-{request.get('model')}"):
         send({"id": identity, "event": "failed", "kind": "input", "text": "The images do not overlap; move one."})
         return
     if mode == "picky" and request["command"] == "register" and placed(request, "fixed")[0].max() > 1000:
@@ -206,10 +258,17 @@ def serve(mode: str, request: dict, cancelled: threading.Event, stopped: threadi
     if mode == "improve" and not improve(request, cancelled, stopped):
         send({"id": identity, "event": "failed", "kind": "cancelled", "text": "Cancelled; nothing was changed."})
         return
-    if mode in ("slow", "deaf") and not work_slowly(request, cancelled, mode == "slow"):
+    slow = mode in ("slow", "deaf", f"slow-{request.get('model')}")
+    if slow and not work_slowly(request, cancelled, mode != "deaf"):
         send({"id": identity, "event": "failed", "kind": "cancelled", "text": "Cancelled; nothing was changed."})
         return
-    works = {"fuse": answer_fusion, "propagate": answer_propagation, "register": answer}
+    works = {
+        "fuse": answer_fusion,
+        "propagate": answer_propagation,
+        "register": answer,
+        "correct": answer_correction,
+        "judge": answer_judgement,
+    }
     send({"id": identity, "event": "done", "result": works[request["command"]](request)})
 
 

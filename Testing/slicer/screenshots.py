@@ -2,7 +2,8 @@
 
 Registers the demo pair by pressing the panel's buttons, and draws the panel beside the slice views before and after.
 ``--module RegNetMASR`` does the same with that module's panel and the patient's T2 image, under names of its own;
-``--module RegNetPropagation`` carries the atlas' regions to the patient; ``--panel-only`` draws the panel alone with
+``--module RegNetPropagation`` carries the atlas' regions to the patient, ``--module RegNetReview`` reviews what
+``RegNetAVSM`` made of the demo pair; ``--panel-only`` draws the panel alone with
 its advanced parameters unfolded, and registers nothing.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 MODULES = HERE.parents[1] / "RegNetModules"
 NAMES = ("RegNet", "RegNetAVSM", "RegNetMASR", "RegNetDDIM", "RegNetDeformGAN", "RegNetBSAFusion", "RegNetPropagation")
+NAMES += ("RegNetReview",)
 sys.path[:0] = [str(HERE), *(str(MODULES / name) for name in NAMES)]
 
 import host  # noqa: E402
@@ -37,7 +39,7 @@ COLOURS = {"Red": (243, 74, 51), "Yellow": (237, 213, 76), "Green": (110, 176, 7
 PATIENCE_S = 600
 PICTURES = {"RegNetAVSM": "", "RegNetMASR": "masr-", "RegNetDDIM": "ddim-", "RegNetDeformGAN": "deformgan-"}
 """Modules, and what their pictures' names begin with."""
-PROPAGATION = "RegNetPropagation"
+PROPAGATION, REVIEW = "RegNetPropagation", "RegNetReview"
 if "bsafusion" in MODEL_NAMES:  # once its weights ship
     PICTURES["RegNetBSAFusion"] = "bsafusion-"
 
@@ -165,10 +167,38 @@ def save_propagation(panel, folder: Path) -> None:
     save(panel, folder / "propagation.png", hidden=("inputsSection", "mappingSection"))
 
 
+def save_review(panel, folder: Path) -> None:
+    """The demo pair registered by AVSM, judged; edges, the window around the cursor, and the map of the determinant."""
+    source = open_panel("RegNetAVSM")
+    source.ui.demoButton.click()
+    source.ui.applyButton.click()
+    wait(until=lambda: not source.client.is_busy())
+    match_brightness(source)
+    transform = source.parameters.resultTransform
+    slicer.util.selectModule(REVIEW)
+    panel.parameters.resultTransform = transform
+    panel.ui.judgeButton.click()
+    wait(until=lambda: not panel.client.is_busy())
+    if panel.ui.judgeStatusLabel.text:
+        sys.exit(f"The judgement failed: {panel.ui.judgeStatusLabel.text}")
+    panel.ui.showPairButton.click()
+    fit_views()
+    panel.ui.edgesButton.click()
+    save(panel, folder / "review-edges.png")
+    panel.ui.revealButton.click()
+    crosshair = slicer.mrmlScene.GetSingletonNode("default", "vtkMRMLCrosshairNode")
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    crosshair.SetCursorPositionXYZ([VIEWS["Red"][0] / 2, VIEWS["Red"][1] * 0.6, 0.0], red)
+    save(panel, folder / "review-reveal.png")
+    panel.ui.mapComboBox.currentIndex = panel.ui.mapComboBox.findData("jacobian")
+    save(panel, folder / "review-jacobian.png")
+    source.cleanup()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=HERE.parents[1] / "Resources" / "Screenshots")
-    parser.add_argument("--module", choices=[*PICTURES, PROPAGATION], default="RegNetAVSM")
+    parser.add_argument("--module", choices=[*PICTURES, PROPAGATION, REVIEW], default="RegNetAVSM")
     parser.add_argument("--panel-only", action="store_true")
     options = parser.parse_args()
     folder, prefix = options.output, PICTURES.get(options.module, "")
@@ -176,6 +206,8 @@ def main() -> None:
     panel = open_panel(options.module)
     if options.module == PROPAGATION:
         save_propagation(panel, folder)
+    elif options.module == REVIEW:
+        save_review(panel, folder)
     else:
         panel.ui.demoButton.click()
         if options.panel_only:

@@ -89,3 +89,36 @@ def test_matrix_of_a_chain_of_linear_transforms(scene):
     np.testing.assert_allclose(found, through(pull, points), atol=TOLERANCE_MM)
     bent = conversion.into_own_coordinates(conversion.pull_transform(first), add_bend("bend"))
     assert conversion.linear_matrix(bent) is None and isinstance(bent, vtk.vtkGeneralTransform)
+
+
+def test_it_is_compared_with_another_model(real_panel, process_events):
+    """In the home module, without networks: both find the motion, and the history takes either up and back again."""
+    import qt
+
+    home = real_panel("RegNet")
+    truth = rigid((3.0, -2.0, 4.0), (2.0, -3.0, 1.5))
+    fixed, moving = choose(home, truth)
+    for title, name, value in (("DDIM", "weights", "None"), ("AVSM", "iterations", 2)):
+        home.ui.modelComboBox.currentText = title
+        field = home.form._fields[name]._widget
+        setattr(field, "currentText" if name == "weights" else "value", value)
+    ui = home.compare.ui
+    ui.comparedParametersComboBox.currentText = "As set in the panels"
+    for n in range(ui.comparedModelList.count):
+        wanted = ui.comparedModelList.item(n).text() in ("AVSM", "DDIM")
+        ui.comparedModelList.item(n).setCheckState(qt.Qt.Checked if wanted else qt.Qt.Unchecked)
+    ui.compareButton.click()
+    assert process_events(until=lambda: not home.compare.is_running(), timeout=240)
+    assert ui.compareStatusLabel.text == "2 of 2 models are ready."
+    rows = [[ui.comparisonTable.item(row, column).text() for column in range(7)] for row in range(2)]
+    points = corners(fixed)
+    motion = np.linalg.norm(points @ truth[:3, :3].T + truth[:3, 3] - points, axis=1).max()
+    for title, (model, *numbers, verdict) in zip(("AVSM", "DDIM"), rows, strict=True):
+        seconds, before, after, folds, farthest = map(float, numbers)
+        assert model == title and seconds > 0 and after > before + 0.1 and folds == 0 and verdict == ""
+        assert abs(farthest - motion) < 0.25 * motion
+    home.history.ui.historyList.item(0).setSelected(True)
+    home.history.ui.useButton.click()
+    assert moving.GetTransformNodeID() == home.parameters.resultTransform.GetID()
+    home.history.ui.revertButton.click()
+    assert moving.GetTransformNodeID() is None and home.parameters.resultTransform is None

@@ -136,6 +136,27 @@ def grid_transform(displacement, index_to_world):
     return grid
 
 
+def grid_to_array(grid) -> ImageArray:
+    """The displacement field of a vtkOrientedGridTransform, as :func:`grid_transform` takes it: (D, H, W, 3) LPS mm."""
+    image, to_ras = grid.GetDisplacementGrid(), np.eye(4)
+    directions = grid.GetGridDirectionMatrix()
+    axes = np.eye(3) if directions is None else slicer.util.arrayFromVTKMatrix(directions)[:3, :3]
+    to_ras[:3, :3], to_ras[:3, 3] = axes * image.GetSpacing(), image.GetOrigin()
+    vectors = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*image.GetDimensions()[::-1], 3)
+    field = vectors * grid.GetDisplacementScale() + grid.GetDisplacementShift()
+    return ImageArray((field * np.diag(FLIP)[:3]).astype(np.float32), FLIP @ to_ras)
+
+
+def matrix_to_array(linear) -> np.ndarray:
+    """A vtkLinearTransform as a 4x4 matrix in LPS mm."""
+    return FLIP @ slicer.util.arrayFromVTKMatrix(linear.GetMatrix()) @ FLIP
+
+
+def flipped_points(points) -> np.ndarray:
+    """(N, 3) points of RAS in LPS, or the other way round."""
+    return np.asarray(points, float).reshape(-1, 3) * np.diag(FLIP)[:3]
+
+
 def linear_matrix(pull):
     """The vtkMatrix4x4 of a general transform that is linear throughout, else None."""
     parts = vtk.vtkCollection()

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from . import conversion
 from .colours import colours_of
 from .inputs import is_flat, problem_of_pair, written
-from .result_import import is_own_result
+from .result_nodes import is_own_result
 
 MODEL_TITLE = info.title
 

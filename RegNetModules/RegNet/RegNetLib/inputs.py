@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 from . import conversion
 from .colours import colours_of
-from .result_import import RESULT_PARENT, is_own_result
+from .result_nodes import RESULT_PARENT, is_own_result
 
 MINIMUM_SIZE = 16
 
@@ -104,6 +104,12 @@ def build_request(parameters, model_parameters: dict, folder) -> dict:
         "seed": parameters.seed,
         "colours": colours_of(moving) if get_info(parameters.model).fuses else None,
     }
+
+
+def without_pictures(model: str) -> dict:
+    """The parameters by which a model leaves out the pictures that some make besides, where nobody asks for them."""
+    info = get_info(model)
+    return {"fusion": "off"} if info.fuses else {"translation": False} if info.translates else {}
 
 
 def _mask(node, name: str, folder) -> dict | None:

@@ -24,10 +24,24 @@ STAGES = {
     "refine": _("Refinement"),
     "export": _("Resampling and measuring"),
     "fuse": _("Fusion"),
+    "points": _("Meeting the points"),
+    "images": _("Fitting the images"),
+    "check": _("Checking the result"),
     "labels": _("Carrying the segments"),
     "numbers": _("Measuring the segments"),
+    "judge": _("Judging"),
+    "folds": _("Looking for folds"),
+    "displacement": _("Measuring the displacement"),
+    "inverse": _("Inverting the transform"),
+    "similarity": _("Comparing the volumes"),
 }
 """What the core's stages are called on screen, by their first word; others are shown as they are named."""
+
+
+def stage_title(stage: str) -> str:
+    """What a stage of the core is called on screen."""
+    first, _space, rest = stage.partition(" ")
+    return " ".join(filter(None, [STAGES.get(first, first), rest]))
 
 
 class JobSection(Listener):
@@ -97,6 +111,10 @@ class JobSection(Listener):
             return ""
         if self._client.job.command == "fuse":
             return _("A fusion is running; wait for it or cancel it where it was started.")
+        if self._client.job.command == "correct":
+            return _("A correction is running; wait for it or cancel it where it was started.")
+        if self._client.job.command == "judge":
+            return _("A registration is being judged; wait for it or cancel that where it was started.")
         return _("A registration is running; wait for it or cancel it where it was started.")
 
     # What the client tells, see Listener.
@@ -118,9 +136,7 @@ class JobSection(Listener):
 
     def on_progress(self, fraction: float, stage: str, text: str) -> None:
         self._bar.value = int(1000 * fraction)
-        first, _space, rest = stage.partition(" ")
-        name = " ".join(filter(None, [STAGES.get(first, first), rest]))
-        self.show_status(": ".join(filter(None, [name, text])))
+        self.show_status(": ".join(filter(None, [stage_title(stage), text])))
 
     def on_message(self, level: str, text: str) -> None:
         if level == "warning":

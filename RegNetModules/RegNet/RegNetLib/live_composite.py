@@ -21,7 +21,7 @@ class LiveComposite:
 
     Args:
         view: a :class:`SliceView`.
-        combine: a :class:`Checkerboard` or :class:`Difference`.
+        combine: a :class:`Checkerboard`, a :class:`Difference` or one of :mod:`review_composites`.
     """
 
     def __init__(self, view, combine) -> None:
@@ -103,7 +103,7 @@ class Checkerboard:
     def __init__(self, tile_mm: float) -> None:
         self._tile_mm = tile_mm
         # The lower layer stays opaque where it is masked: what is blended over nothing would not be seen.
-        self._fixed, self._moving = _masking_filter(255.0), _masking_filter(0.0)
+        self._fixed, self._moving = masking_filter(255.0), masking_filter(0.0)
         self._tiles, self._other_tiles = vtk.vtkImageData(), vtk.vtkImageData()
         self._fixed.SetMaskInputData(self._tiles)
         self._moving.SetMaskInputData(self._other_tiles)
@@ -128,8 +128,8 @@ class Checkerboard:
             for axis in (0, 1)
         )
         even = (rows[:, None] + columns[None, :]) % 2 == 0
-        _fill(self._tiles, even, size[2])
-        _fill(self._other_tiles, ~even, size[2])
+        fill_mask(self._tiles, even, size[2])
+        fill_mask(self._other_tiles, ~even, size[2])
 
 
 class Difference:
@@ -171,7 +171,8 @@ def _port(layer):
     return layer.GetImageDataConnection() if layer is not None and layer.GetVolumeNode() is not None else None
 
 
-def _masking_filter(alpha: float):
+def masking_filter(alpha: float):
+    """Leaves of an image what its mask shows; the rest becomes black of that opacity."""
     mask = vtk.vtkImageMask()
     mask.SetMaskedOutputValue(4, [0.0, 0.0, 0.0, alpha])
     return mask
@@ -185,8 +186,9 @@ def _mathematics(operation: str, ports: list):
     return mathematics
 
 
-def _fill(image, tiles: np.ndarray, depth: int) -> None:
-    values = np.repeat(np.where(tiles, 255, 0).astype(np.uint8)[None], depth, axis=0)
-    image.SetDimensions(tiles.shape[1], tiles.shape[0], depth)
+def fill_mask(image, shown: np.ndarray, depth: int) -> None:
+    """Make a vtkImageData the mask that shows what is true in (rows, columns)."""
+    values = np.repeat(np.where(shown, 255, 0).astype(np.uint8)[None], depth, axis=0)
+    image.SetDimensions(shown.shape[1], shown.shape[0], depth)
     image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(values.ravel(), deep=True))
     image.Modified()

@@ -73,7 +73,7 @@ class LivePreview:
 
     def show(self, preview: dict, folder) -> bool:
         """Put the volume where ``preview``, as the worker's protocol has it, says; whether that was done."""
-        if not self._volume_id or self._paused or self._is_behind() or _dialog_is_open():
+        if not self._volume_id or self._paused or self._is_behind() or dialog_is_open():
             return False
         started = time.monotonic()
         volume, node = slicer.mrmlScene.GetNodeByID(self._volume_id), _node()
@@ -126,7 +126,7 @@ class LivePreview:
         now = time.monotonic()
         self._busy += max(0.0, now - self._looked_at - WATCH_MS / 1000)
         self._looked_at = now
-        if _dialog_is_open():
+        if dialog_is_open():
             self.hide()
 
     def _is_behind(self) -> bool:
@@ -161,5 +161,5 @@ def _new_node():
     return added
 
 
-def _dialog_is_open() -> bool:
+def dialog_is_open() -> bool:
     return qt.QApplication.activeModalWidget() is not None

@@ -60,6 +60,21 @@ class ModelSection:
         """Name of the model, and the values of its parameters."""
         return self._shown, self.form.values()
 
+    def offers(self, name: str) -> bool:
+        """Whether the user can have that model in this panel."""
+        parameters = self._get_parameters()
+        return name in MODEL_NAMES if self._chooses else parameters is not None and name == parameters.model
+
+    def kept(self, name: str) -> dict:
+        """What the user has set for a model; {} for nothing."""
+        return self._kept().get(name) or {}
+
+    def put_back(self, name: str, values: dict) -> None:
+        """Choose a model, and give its parameters values."""
+        parameters = self._get_parameters()
+        parameters.modelParameters = json.dumps({**self._kept(), name: values})
+        parameters.model = name
+
     def _make_form(self, name: str) -> ParameterForm:
         widget, children = self._load() if self._load is not None else (None, None)
         form = ParameterForm(get_parameters(name).describe(), children, self._keep)

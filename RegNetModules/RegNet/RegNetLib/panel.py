@@ -12,13 +12,17 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedL
 from slicer.util import VTKObservationMixin
 
 from .connections import Connections
+from .correct_section import CorrectSection
 from .fuse_section import FuseSection
+from .history_section import HistorySection
+from .judge_section import JudgeSection
 from .live_preview import put_all_back
 from .model_section import ModelSection
 from .parameter_form import ParameterForm
 from .parameter_node import PanelParameterNode
 from .result_section import ResultSection
 from .review import ReviewSection
+from .review_subject import PanelSubject
 from .run_section import RunSection
 from .sample_data import demo_folder, load_demo_pair
 from .worker_client import shared_client
@@ -67,10 +71,16 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.model = ModelSection(self.ui, self._get_parameters, choose=not self.MODEL, load=load)
         self.result = ResultSection(self.ui)
         self.fuse = FuseSection(self.ui, self.client, self._get_parameters, self._on_fused)
-        self.review = ReviewSection(self.ui, self._get_parameters)
+        subject = PanelSubject(self._get_parameters)
+        self.review = ReviewSection(self.ui, subject)
+        self.judge = JudgeSection(self.ui, self.client, subject, self.review)
         self.run = RunSection(
             self.ui, self.client, self._get_parameters, self._get_model, self._on_result, self.review.show_moving
         )
+        self.history = HistorySection(self.client, self._get_parameters, self.model, self._show_result)
+        panel.layout().insertWidget(panel.layout().indexOf(self.ui.resultSection) + 1, self.history.widget)
+        self.correct = CorrectSection(self.ui, self.client, self._get_parameters, self._on_result)
+        panel.layout().insertWidget(panel.layout().indexOf(self.ui.resultSection) + 1, self.correct.widget)
         self.connections = Connections()
         self.connections.add(self.ui.demoButton, "clicked()", self.on_demo)
         self.connections.add(self.ui.swapButton, "clicked()", self.on_swap)
@@ -91,7 +101,10 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self.run.close()
         self.fuse.close()
+        self.judge.close()
         self.review.close()
+        self.history.close()
+        self.correct.close()
         self._forget_parameters()
         self.model.close()
         self.connections.close()
@@ -102,6 +115,7 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run.resume()
         self.run.refresh()
         self.fuse.refresh()  # weights, or torch, may have been installed meanwhile
+        self.judge.refresh()
         self.review.resume()
 
     def exit(self) -> None:
@@ -109,11 +123,17 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         a preview."""
         self.run.suspend()
         self.review.suspend()
+        self.history.suspend()
+        self.correct.suspend()
 
     def on_scene_start_close(self, *_arguments) -> None:
         self.run.abandon()
         self.fuse.abandon()
+        self.correct.abandon()
+        self.correct.suspend()
+        self.judge.abandon()
         self.review.suspend()
+        self.history.suspend()
         self._forget_parameters()
 
     def on_scene_start_import(self, *_arguments) -> None:
@@ -126,7 +146,8 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.on_scene_ready()
 
     def on_scene_ready(self, *_arguments) -> None:
-        if self.parent.isEntered or self.run.is_running() or self.fuse.is_running():
+        jobs = (self.run, self.fuse, self.correct, self.judge)
+        if self.parent.isEntered or any(job.is_running() for job in jobs):
             self._observe_parameters()
 
     def on_demo(self) -> None:
@@ -185,6 +206,9 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run.refresh()
         self.fuse.refresh()
         self.review.refresh()
+        self.judge.refresh()
+        self.history.refresh()
+        self.correct.refresh()
 
     def _get_parameters(self) -> PanelParameterNode | None:
         return self.parameters
@@ -194,6 +218,10 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return name, get_info(name).title, values
 
     def _on_result(self, transform) -> None:
+        self.history.add(transform)
+        self._show_result(transform)
+
+    def _show_result(self, transform) -> None:
         self.result.show(transform)
         self.review.show_result(transform)
 

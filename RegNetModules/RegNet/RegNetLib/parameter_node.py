@@ -7,6 +7,7 @@ from typing import Annotated, Union
 
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
+    vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLTransformNode,
@@ -88,6 +89,31 @@ class FusionWeights(enum.Enum):
         }[self]
 
 
+class CorrectionMode(enum.Enum):
+    """How points bind a correction; values as in ``regnet.correct.MODES``."""
+
+    SOFT = "soft"
+    EXACT = "exact"
+
+    def label(self) -> str:
+        return {CorrectionMode.SOFT: _("About right"), CorrectionMode.EXACT: _("Exact")}[self]
+
+
+class Comparison(enum.Enum):
+    """What the images are compared by; values as in ``regnet.correct_images.SIMILARITIES``."""
+
+    MIND = "mind"
+    DSIR = "dsir"
+    LNCC = "lncc"
+
+    def label(self) -> str:
+        return {
+            Comparison.MIND: _("MIND-SSC"),
+            Comparison.DSIR: _("MASR-Net's descriptor"),
+            Comparison.LNCC: _("Local correlation"),
+        }[self]
+
+
 Labels = Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]  # noqa: UP007 - Slicer looks for Union
 """Where an image counts. Slicer needs the None to store that there is none."""
 
@@ -98,7 +124,8 @@ class PanelParameterNode:
 
     ``model`` and ``modelParameters`` (JSON: model name -> its parameters) are bound by the panel itself, because the
     widgets for them depend on the model. ``syntheticVolume`` and ``fusedVolume`` have no widget: they are what the last
-    run of a model that translates, and the last fusion, have made.
+    run of a model that translates, and the last fusion, have made. Nor have ``correctFixedPoints`` and
+    ``correctMovingPoints``, which the user places, and ``correctSegment``, whose choices depend on the segmentation.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -120,6 +147,14 @@ class PanelParameterNode:
     syntheticVolume: vtkMRMLScalarVolumeNode
     fusedVolume: vtkMRMLScalarVolumeNode
     fuseWeights: FusionWeights = FusionWeights.CT_MRI
+    correctFixedPoints: vtkMRMLMarkupsFiducialNode
+    correctMovingPoints: vtkMRMLMarkupsFiducialNode
+    correctSegmentation: vtkMRMLSegmentationNode
+    correctSegment: str = ""
+    correctMode: CorrectionMode = CorrectionMode.SOFT
+    correctReach: Annotated[float, WithinRange(0.0, 1000.0)] = 0.0
+    correctImages: bool = False
+    correctSimilarity: Comparison = Comparison.MIND
 
     def refine_option(self) -> str | int:
         """The core's ``refine``: "auto", "off" or a number of steps."""

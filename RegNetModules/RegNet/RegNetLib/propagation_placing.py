@@ -10,7 +10,7 @@ import numpy as np
 from slicer.i18n import tr as _
 
 from . import conversion
-from .result_import import FIXED, MOVING, RESULT_PARENT, is_own_result
+from .result_nodes import FIXED, MOVING, RESULT_PARENT, is_own_result
 
 
 def placing(node, volume, transform=None):
@@ -74,11 +74,11 @@ def step_through(transform, scan, target, backwards: bool):
         last, and before it a displacement field, or None where all is linear.
     """
     if backwards:  # what moves the target's own points to where the scan is seen
-        leading = _hanging(target, transform)
+        leading = leading_transform(target, transform)
         place = conversion.own_place(target)
         last = np.linalg.inv(conversion.world_matrix(scan.GetParentTransformNode()))
     else:
-        leading = _hanging(scan, transform)
+        leading = leading_transform(scan, transform)
         place, last = world_place(target, target_parent(target)), np.eye(4)
     if is_linear(leading):
         matrix = conversion.world_matrix(leading)
@@ -88,7 +88,7 @@ def step_through(transform, scan, target, backwards: bool):
     return place, last, conversion.displacement_through(leading, lattice, to_world=backwards)
 
 
-def _hanging(node, transform):
+def leading_transform(node, transform):
     """What ``node`` lies under if ``transform`` is part of that, else ``transform`` alone, as if it was applied."""
     parent = node.GetParentTransformNode()
     above = parent

@@ -7,11 +7,10 @@ its end, so that the scan and the labels are written once and a chain of frames 
 from __future__ import annotations
 
 import numpy as np
-from regnet.models import get_info
 from slicer.i18n import tr as _
 
 from . import conversion
-from .inputs import is_flat, problem_of_pair, written
+from .inputs import is_flat, problem_of_pair, without_pictures, written
 from .propagation_labels import SegmentLabels, partners, positions, read_labels
 from .propagation_tasks import make_targets
 
@@ -175,15 +174,12 @@ class PropagationRun:
         key, make = moving
         if key not in self._scans:
             self._scans = {key: self._write(make(), "scan")}  # a chain needs another one each time: the last is enough
-        info = get_info(name)
-        # Nobody asks for the pictures that some models make besides.
-        unasked = {"fusion": "off"} if info.fuses else {"translation": False} if info.translates else {}
         return {
             "command": "register",
             "fixed": self._write(fixed, "target"),
             "moving": self._scans[key],
             "model": name,
-            "parameters": {**values, **unasked},
+            "parameters": {**values, **without_pictures(name)},
             **self._options,
         }
 

@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from .dependencies import DependencyError, ensure_dependencies
-from .job_section import STAGES, JobSection
+from .job_section import JobSection, stage_title
 from .private_folder import PrivateFolder
 from .propagation_inputs import what_is_missing_to_propagate
 from .propagation_run import PropagationRun, SharedFolder, listed
@@ -159,9 +159,7 @@ class PropagationSection(JobSection):
         if self._run is None:
             return
         self._bar.value = int(1000 * self._run.fraction(fraction))
-        first, _space, rest = stage.partition(" ")
-        name = " ".join(filter(None, [STAGES.get(first, first), rest]))
-        self.show_status(": ".join(filter(None, [self._run.title(), name, text])))
+        self.show_status(": ".join(filter(None, [self._run.title(), stage_title(stage), text])))
 
     def on_message(self, level: str, text: str) -> None:
         """Warnings are taken from the reports, where it is known which target they are about."""

@@ -14,22 +14,13 @@ from slicer.i18n import tr as _
 
 from . import conversion
 from .fused_volume import FUSED, fill_fused, keep_fused, outdate_fused, read_fused
+from .history_undo import copy_content, keep_apart, note_what_was
+from .result_nodes import FIXED, MOVING, REPORT, RESULT_PARENT
 
-FIXED, MOVING = "spatialRegistrationFixed", "spatialRegistrationMoving"
-"""The node references that Slicer's registration modules share."""
-RESULT_PARENT = "RegNetMovingParent"
-"""Node reference to the transform that the moving volume had before the result replaced it."""
-REPORT = "RegNet.Report"
-"""Attribute that keeps the numbers of the run with the result."""
 SYNTHETIC = "RegNet.Synthetic"
 """Attribute that marks a volume as made up by a network, and says from what and by which model."""
 SOURCE = "RegNetSyntheticSource"
 """Node reference from a synthetic volume to the volume that it was translated from."""
-
-
-def is_own_result(transform, volume) -> bool:
-    """Whether ``transform`` is the result of a run of RegNet with ``volume`` as the moving one."""
-    return bool(transform.GetAttribute(REPORT)) and transform.GetNodeReference(MOVING) is volume
 
 
 class ResultImporter:
@@ -45,6 +36,7 @@ class ResultImporter:
         self._moving_id = parameters.movingVolume.GetID()
         self._parent_id = moving_parent.GetID() if moving_parent is not None else ""
         self._title = model_title
+        self._earlier = None
         self.synthetic = self.fused = None
 
     def load(self, result: dict, folder):
@@ -59,14 +51,17 @@ class ResultImporter:
         pull = conversion.into_own_coordinates(_pull(result, folder), self._node(self._parent_id))
         warped = self._warped(result, folder, moving) if self._parameters.createVolume else None
         synthetic, fused = _synthetic(result, folder), read_fused(result, folder)
-        added = []
+        added, previous, self._earlier = [], self._parameters.resultTransform, None
         try:
             # The volumes first: they can be too large, and a transform of an earlier run is to be kept then.
             marked = self._fill_synthetic(synthetic, fixed, moving, added) if synthetic is not None else None
             volume = self._fill_volume(warped, fixed, moving, added) if warped is not None else None
             both = fill_fused(self._parameters, fused, fixed, moving, self._title, added) if fused is not None else None
             transform = self._fill_transform(pull, result, fixed, moving, added)
+            note_what_was(transform, previous, self._earlier, moving)
         except Exception:
+            if self._earlier is not None:
+                copy_content(self._earlier, previous)
             for node in added:
                 slicer.mrmlScene.RemoveNode(node)  # and its display node
             raise
@@ -98,6 +93,9 @@ class ResultImporter:
             )
             node = slicer.mrmlScene.AddNewNodeByClass(kind, slicer.mrmlScene.GenerateUniqueName(name))
             added.append(node)
+        else:
+            self._earlier = keep_apart(node)
+            added += [self._earlier] if self._earlier is not None else []
         node.SetAndObserveTransformNodeID(None)  # the result speaks of the world
         if matrix is None:
             node.SetAndObserveTransformFromParent(pull)

@@ -8,7 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from .fused_volume import tell_fusion
-from .result_import import REPORT
+from .result_nodes import REPORT
 
 OUTER_STAGES = ("read", "align", "model", "refine", "export")
 """The core's stages that follow each other; those inside them are left out of the table."""

@@ -7,7 +7,7 @@ import qt
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
-from .result_import import FIXED, MOVING
+from .result_nodes import FIXED, MOVING
 
 
 class PanelSelfTest(ScriptedLoadableModuleTest):

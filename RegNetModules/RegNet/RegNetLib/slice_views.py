@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import slicer
 import vtk
 
@@ -41,6 +43,18 @@ def slice_views() -> list[SliceView]:
     if manager is None:
         return []
     return [SliceView(manager.sliceWidget(name)) for name in manager.sliceViewNames()]
+
+
+@contextmanager
+def views_kept():
+    """Whatever happens inside, the slice views show the same place and as much of it as before."""
+    nodes = [view.slice_node for view in slice_views()]
+    places = [(slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()), node.GetFieldOfView()) for node in nodes]
+    yield
+    for node, (matrix, view) in zip(nodes, places, strict=True):
+        node.GetSliceToRAS().DeepCopy(slicer.util.vtkMatrixFromArray(matrix))
+        node.SetFieldOfView(*view)
+        node.UpdateMatrices()
 
 
 def _items(collection) -> list:

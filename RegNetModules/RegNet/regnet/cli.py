@@ -1,4 +1,5 @@
-"""The command line: ``regnet register | align | warp | propagate | fuse | evaluate | models | train | demo``.
+"""The command line: ``regnet register | correct | align | warp | propagate | fuse | judge | evaluate | models | train |
+demo``.
 
 Whatever takes long to import is imported inside the commands, so that ``regnet --help`` answers at once.
 """
@@ -14,7 +15,9 @@ import typer
 from ._version import __version__
 from .allocator import keep_freed_memory
 from .cli_console import guarded, leave, print_json, print_table, progress, report_rows
+from .cli_correct import correct
 from .cli_fuse import fuse
+from .cli_judge import judge
 from .cli_options import (
     Align,
     Descriptor,
@@ -262,8 +265,10 @@ def demo(
         typer.echo(f"Look at {output / 'report.html'}")
 
 
+app.command()(correct)
 app.command()(propagate)
 app.command()(fuse)
+app.command()(judge)
 app.command()(train)
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .pair import Pair
     from .previews import Previews
 
+STOPPED_EARLY = "Stopped early"
+"""How the warning of a run begins whose optimisation was ended by the user."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -93,7 +96,7 @@ class Events:
             return False
         if not self.stopped_in:
             self.stopped_in = self._stage or "the optimisation"
-            self.warn(f"Stopped early, as asked, in {self.stopped_in}: the result is what had been reached by then.")
+            self.warn(f"{STOPPED_EARLY}, as asked, in {self.stopped_in}: the result is what had been reached by then.")
         return True
 
     @contextmanager

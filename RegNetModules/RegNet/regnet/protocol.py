@@ -121,6 +121,53 @@ class PropagateRequest(_Strict):
     interpolation: str = "smooth"
 
 
+class JudgeRequest(_Strict):
+    """Judge a registration as :func:`regnet.judge.judge` does: ``transforms``, as in :class:`PropagateRequest`, lead
+    from points of ``fixed`` to points of ``moving``. ``before`` is where those lay before, ``run`` the report of the
+    run that made them. With labels of both sides also their Dice and HD95; with ``page`` a page, for both ``names``.
+    """
+
+    command: Literal["judge"]
+    id: str = Field(min_length=1)
+    folder: str = Field(min_length=1)
+    fixed: ArrayFile
+    moving: ArrayFile
+    transforms: list[Step] = Field(default_factory=list)
+    before: Matrix | None = None
+    run: dict[str, Any] | None = None
+    fixed_labels: ArrayFile | None = None
+    fixed_segments: list[SegmentEntry] = Field(default_factory=list)
+    moving_labels: ArrayFile | None = None
+    moving_segments: list[SegmentEntry] = Field(default_factory=list)
+    page: bool = False
+    names: Annotated[list[str], Field(min_length=2, max_length=2)] = ["fixed", "moving"]
+
+
+Point = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class CorrectRequest(_Strict):
+    """Correct a registration. The options are those of :func:`regnet.correct.correct`.
+
+    ``transforms``, applied in their order, lead from points of ``fixed`` to points of ``moving``; points are in LPS mm.
+    """
+
+    command: Literal["correct"]
+    id: str = Field(min_length=1)
+    folder: str = Field(min_length=1)
+    fixed: ArrayFile
+    moving: ArrayFile
+    transforms: list[Step] = Field(min_length=1)
+    fixed_points: list[Point] = Field(default_factory=list)
+    moving_points: list[Point] = Field(default_factory=list)
+    region: ArrayFile | None = None
+    mode: str = "soft"
+    reach: float | None = None
+    images: bool | None = None
+    similarity: str = "mind"
+    device: str = "auto"
+
+
 class CancelRequest(_Strict):
     """Stop the request ``target``, running or waiting. It answers with ``failed`` of kind ``cancelled``."""
 
@@ -152,7 +199,7 @@ class ShutdownRequest(_Strict):
     id: str = ""
 
 
-Job = RegisterRequest | FuseRequest | PropagateRequest
+Job = RegisterRequest | FuseRequest | PropagateRequest | JudgeRequest | CorrectRequest
 """What is worked on one after the other."""
 Request = Job | CancelRequest | StopRequest | PingRequest | ShutdownRequest
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
@@ -229,10 +276,25 @@ class PropagatedResult(BaseModel):
     report: dict[str, Any]
 
 
+class JudgedResult(BaseModel):
+    """The answer to a :class:`JudgeRequest`: maps by name, and the name of the page's file in the request's folder."""
+
+    maps: dict[str, ArrayFile]
+    page: str | None = None
+    report: dict[str, Any]
+
+
+class CorrectedResult(BaseModel):
+    """The answer to a :class:`CorrectRequest`: what takes the place of its ``transforms``."""
+
+    transforms: list[Step]
+    report: dict[str, Any]
+
+
 class DoneEvent(BaseModel):
     event: Literal["done"] = "done"
     id: str
-    result: DoneResult | FusedResult | PropagatedResult
+    result: DoneResult | FusedResult | PropagatedResult | JudgedResult | CorrectedResult
 
 
 class FailedEvent(BaseModel):

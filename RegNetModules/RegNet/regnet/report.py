@@ -14,7 +14,7 @@ import numpy as np
 from . import report_views as views
 from .files import replacing
 from .image import Image
-from .report_numbers import header, number, plain, tables, tiles, warnings_box
+from .report_numbers import header, number, plain, tables, tiles, verdict_box, warnings_box
 from .report_views import LinearPart, Plane
 from .transform import Transform
 
@@ -62,7 +62,7 @@ def render_html(
     tile = views.nice_step(max(max(plane.size_mm) for plane in shown), 8)
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         header=header(report),
-        warnings=warnings_box(report),
+        warnings=verdict_box(report) + warnings_box(report),
         tiles=tiles(report),
         images="\n".join(styles),
         layout=_layout(shown),

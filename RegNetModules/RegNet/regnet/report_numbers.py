@@ -70,8 +70,20 @@ def warnings_box(report: dict) -> str:
     return f'<aside class="warn" role="note"><strong>{title}</strong><ul>{entries}</ul></aside>'
 
 
+def verdict_box(report: dict) -> str:
+    """The traffic light of a judged registration, as (level, words, reasons); empty where there is none."""
+    if not report.get("verdict"):
+        return ""
+    level, words, reasons = report["verdict"]
+    entries = "".join(f"<li>{escape(str(sentence))}</li>" for sentence in reasons)
+    return (
+        f'<aside class="verdict {escape(level)}" role="note"><i aria-hidden="true"></i><div>'
+        f"<strong>{escape(level.title())}: {escape(words)}</strong><ul>{entries}</ul></div></aside>"
+    )
+
+
 def tiles(report: dict) -> str:
-    """The five numbers that a reader looks for first."""
+    """The five numbers that a reader looks for first, of a run or, where it was ``judged``, of a judgement."""
     before, after = report.get("similarity_before"), report.get("similarity_after")
     metric = str(report.get("similarity_metric") or "higher is better")
     folding = report.get("folding_percent")
@@ -85,19 +97,26 @@ def tiles(report: dict) -> str:
     fold_word = {"good": "invertible", "fair": "a few folds", "bad": "look at the map", "": ""}[fold_tone]
     megabytes = number(round(memory)) if _finite(memory) else NOTHING
     similarity = f"{_fixed(before)} <em>→</em> {_fixed(after)}"
-    return "".join(
-        (
-            _tile("Similarity", similarity, f"{change} · {metric}".strip(" ·"), tone),
-            _tile("Folding", f"{number(folding)} <em>%</em>", fold_word, fold_tone),
-            _tile("SDlogJ", number(report.get("sdlogj")), "spread of local volume change"),
-            _tile("Time", f"{number(total)} <em>s</em>", str(report.get("device") or "")),
-            _tile("Peak memory", f"{megabytes} <em>MB</em>", _grid_text(report)),
-        )
-    )
+    shown = [
+        _tile("Similarity", similarity, f"{change} · {metric}".strip(" ·"), tone),
+        _tile("Folding", f"{number(folding)} <em>%</em>", fold_word, fold_tone),
+        _tile("SDlogJ", number(report.get("sdlogj")), "spread of local volume change"),
+    ]
+    if "judged" in report:
+        within = f"of the neighbourhoods fit best within {number(report.get('settled_mm'))} mm of where they are put"
+        shown.append(_tile("Settled", f"{number(report.get('settled_percent'))} <em>%</em>", within))
+        outside = "of the fixed foreground is outside the moving image"
+        shown.append(_tile("Out of view", f"{number(report.get('outside_percent'))} <em>%</em>", outside))
+    else:
+        shown.append(_tile("Time", f"{number(total)} <em>s</em>", str(report.get("device") or "")))
+        shown.append(_tile("Peak memory", f"{megabytes} <em>MB</em>", _grid_text(report)))
+    return "".join(shown)
 
 
 def tables(report: dict) -> str:
-    """Everything else: how the result was made, where the time went."""
+    """Everything else: how the result was made, where the time went; or all that was ``judged``."""
+    if "judged" in report:
+        return _table([(label, " ".join(filter(None, (value, unit)))) for label, value, unit in report["judged"]])
     rows = [
         ("Model", report.get("model")),
         ("Weights", _weights(report.get("weights"))),
@@ -113,12 +132,12 @@ def tables(report: dict) -> str:
         ("SDlogJ", number(report.get("sdlogj"), 4)),
         ("Version", report.get("version")),
     ]
-    body = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-        for name, value in rows
-        if value not in (None, "")
-    )
-    return f'<table class="numbers"><tbody>{body}</tbody></table>{_times(report)}'
+    return _table([(name, value) for name, value in rows if value not in (None, "")]) + _times(report)
+
+
+def _table(rows: list[tuple[str, Any]]) -> str:
+    body = "".join(f"<tr><th scope='row'>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
+    return f'<table class="numbers"><tbody>{body}</tbody></table>'
 
 
 def stage_times(report: dict) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as functional
@@ -241,10 +241,20 @@ def logarithm(displacement: Tensor, steps: int = 7, iterations: int = 6, sigma: 
     return velocity
 
 
-def invert(displacement: Tensor, iterations: int = 30, tolerance: float = 1e-3) -> Tensor:
-    """Displacement ``v`` with ``v(x) = -u(x + v(x))``, by fixed-point iteration (Chen 2008); stops at ``tolerance``."""
+def invert(
+    displacement: Tensor,
+    iterations: int = 30,
+    tolerance: float = 1e-3,
+    each: Callable[[float], object] | None = None,
+) -> Tensor:
+    """Displacement ``v`` with ``v(x) = -u(x + v(x))``, by fixed-point iteration (Chen 2008); stops at ``tolerance``.
+
+    ``each`` is called before every iteration with the share of them that is done; it may raise to end the work.
+    """
     inverse = -displacement
-    for _ in range(iterations):
+    for done in range(iterations):
+        if each is not None:
+            each(done / iterations)
         updated = -warp(displacement, inverse, padding="border")
         change = (updated - inverse).abs().max()
         inverse = updated

@@ -147,7 +147,13 @@ class Worker:
         try:
             if flag.is_set() or self.closing.is_set():
                 raise Cancelled()
-            works = {"register": self._register, "fuse": self._fuse, "propagate": self._propagate}
+            works = {
+                "register": self._register,
+                "fuse": self._fuse,
+                "propagate": self._propagate,
+                "judge": self._judge,
+                "correct": self._correct,
+            }
             event: protocol.Event = protocol.DoneEvent(id=job.id, result=works[job.command](job, flag))
         except Exception as error:
             event = failure(job.id, error)
@@ -223,6 +229,16 @@ class Worker:
         )
         events.check()
         return files.write_labels(folder, carried)
+
+    def _judge(self, job: protocol.JudgeRequest, flag: threading.Event) -> protocol.JudgedResult:
+        from .worker_judge import judge_request
+
+        return judge_request(job, Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set))
+
+    def _correct(self, job: protocol.CorrectRequest, flag: threading.Event) -> protocol.CorrectedResult:
+        from .worker_correct import answer
+
+        return answer(job, Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set))
 
 
 class _Forwarder:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from .register import Registration
 
 RESULT_FILES = ("displacement.npy", "warped.npy", "fused.npy", "synthetic.npy", "labels.npy")
-PREVIEW_FILE = re.compile(r"preview-\d+\.npy")
+NUMBERED_FILE = re.compile(r"preview-\d+\.npy|map-\w+\.npy|corrected-\d+\.npy")
+"""Of previews, of a judgement's maps, and of a corrected transform."""
 KEPT_PREVIEWS = 2
 """Files of previews that stay: a host may still be reading the one before the last."""
 
@@ -62,7 +63,7 @@ def read_array(folder: Path, entry: ArrayFile, *, mask: bool = False) -> Image:
         InputError: outside the folder, missing, not an array of plain numbers, or of the wrong number of axes.
     """
     path = inside(folder, entry.file)
-    if path.name in RESULT_FILES or PREVIEW_FILE.fullmatch(path.name):
+    if path.name in RESULT_FILES or NUMBERED_FILE.fullmatch(path.name):
         raise InputError(f"The name {path.name!r} is kept for results; give the input another name.")
     try:
         array = np.load(path, allow_pickle=False)
@@ -128,8 +129,8 @@ def read_steps(folder: Path, steps: Sequence[Step], grid: Grid) -> Transform:
 def write_labels(folder: Path, propagated: Propagated) -> PropagatedResult:
     """Write label maps into ``folder`` and describe them."""
     labels = small(propagated.segmentation.labels)
-    _save_all(folder, {"labels.npy": labels.data.numpy()})
-    return PropagatedResult(labels=_entry("labels.npy", labels.grid), report=plain(propagated.report))
+    save_all(folder, {"labels.npy": labels.data.numpy()})
+    return PropagatedResult(labels=placed("labels.npy", labels.grid), report=plain(propagated.report))
 
 
 def write_result(folder: Path, registration: Registration, fixed: Image) -> DoneResult:
@@ -142,13 +143,13 @@ def write_result(folder: Path, registration: Registration, fixed: Image) -> Done
         arrays["fused.npy"] = registration.fused.data.cpu().numpy()
     if registration.synthetic is not None:
         arrays["synthetic.npy"] = registration.synthetic.data.cpu().numpy()
-    _save_all(folder, arrays)
+    save_all(folder, arrays)
     return DoneResult(
         affine=affine.tolist(),
-        displacement=None if field is None else _entry("displacement.npy", field.grid),
-        warped=_entry("warped.npy", registration.warped.grid),
-        fused=None if registration.fused is None else _entry("fused.npy", registration.fused.grid),
-        synthetic=None if registration.synthetic is None else _entry("synthetic.npy", registration.synthetic.grid),
+        displacement=None if field is None else placed("displacement.npy", field.grid),
+        warped=placed("warped.npy", registration.warped.grid),
+        fused=None if registration.fused is None else placed("fused.npy", registration.fused.grid),
+        synthetic=None if registration.synthetic is None else placed("synthetic.npy", registration.synthetic.grid),
         report=plain(registration.report),
     )
 
@@ -163,7 +164,7 @@ def write_preview(folder: Path, number: int, preview: Preview) -> ArrayFile:
     name = preview_name(number)
     _save(folder / name, preview.field.displacement)
     (folder / preview_name(number - KEPT_PREVIEWS)).unlink(missing_ok=True)
-    return _entry(name, preview.field.grid)
+    return placed(name, preview.field.grid)
 
 
 def preview_name(number: int) -> str:
@@ -172,8 +173,8 @@ def preview_name(number: int) -> str:
 
 def write_fusion(folder: Path, fusion: Fusion) -> FusedResult:
     """Write a fused image into ``folder`` and describe it."""
-    _save_all(folder, {"fused.npy": fusion.image.data.cpu().numpy()})
-    return FusedResult(fused=_entry("fused.npy", fusion.image.grid), report=plain(fusion.report))
+    save_all(folder, {"fused.npy": fusion.image.data.cpu().numpy()})
+    return FusedResult(fused=placed("fused.npy", fusion.image.grid), report=plain(fusion.report))
 
 
 def colour_table(given: Colours | None) -> ColourTable | None:
@@ -197,7 +198,7 @@ def split_transform(transform: Transform, fixed: Image) -> tuple[np.ndarray, Dis
     return np.eye(4), transform.to_field(fixed.grid)
 
 
-def _save_all(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+def save_all(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     """All of them, or none is left."""
     written: list[Path] = []
     try:
@@ -223,5 +224,5 @@ def _save(path: Path, array: np.ndarray) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _entry(name: str, grid: Grid) -> ArrayFile:
+def placed(name: str, grid: Grid) -> ArrayFile:
     return ArrayFile(file=name, index_to_world=grid.index_to_world.tolist(), ndim=grid.ndim)

@@ -84,12 +84,13 @@ def answer_next(answer) -> None:
 
 
 def reset() -> None:
-    """Before each test: no recorded installations, no prepared answers, no settings."""
+    """Before each test: no recorded installations, no prepared answers, no settings, the usual layout."""
     from . import packaging, qt_calls
 
     packaging.reset()
     qt_calls.forget_answers()
     _installed["app"].settings().clear()
+    _installed["app"].layoutManager()._reset()
 
 
 def delete_closed_widgets() -> None:

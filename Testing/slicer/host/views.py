@@ -7,6 +7,7 @@ import contextlib
 import numpy as np
 from PySide6 import QtCore, QtGui, QtWidgets
 
+from .layouts import Layouts
 from .mrml_widgets import SceneHolder, qMRMLWidget
 from .native_property import stored
 from .pictures import render_to_array
@@ -167,7 +168,7 @@ class qMRMLSliceWidget(qMRMLWidget):
         self._view = qMRMLSliceView(view, self)
         self._controller = qMRMLSliceControllerWidget(view, self)
         self.setObjectName(f"qMRMLSliceWidget{name}")
-        orientation, label, colour = SLICE_VIEWS[name]
+        orientation, label, colour = SLICE_VIEWS.get(name, ("Axial", name, (0.5, 0.5, 0.5)))
         node = view._view_node
         node.SetLayoutLabel(label)
         node.SetLayoutColor(*colour)
@@ -221,7 +222,7 @@ class qMRMLThreeDWidget(qMRMLWidget):
 
 
 class qSlicerLayoutManager(QtCore.QObject, SceneHolder):
-    """The three slice views and the 3D view; a layout number is kept, the views stay the same."""
+    """The three slice views and the 3D view, and the slice views of a layout that a module has registered."""
 
     mrmlSceneChanged = QtCore.Signal(object)
     host_signals = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
@@ -233,6 +234,7 @@ class qSlicerLayoutManager(QtCore.QObject, SceneHolder):
         self._app = trame_app
         self.setMRMLScene(trame_app.scene)
         self._slices = {name: self._make_slice_widget(name) for name in SLICE_VIEWS}
+        self._layouts = Layouts(trame_app.scene, self._slices, self._make_slice_widget)
         self._three_d = None
 
     def _make_slice_widget(self, name: str):
@@ -242,6 +244,9 @@ class qSlicerLayoutManager(QtCore.QObject, SceneHolder):
             view = SliceView(self._app.scene, self._app.app_logic, name, scheduled_render_strategy=_TimerRendering())
         view.render_window().SetOffScreenRendering(1)
         return qMRMLSliceWidget(view, name)
+
+    def layoutLogic(self):
+        return self._layouts.logic()
 
     def sliceViewNames(self) -> list[str]:
         return list(self._slices)
@@ -267,7 +272,13 @@ class qSlicerLayoutManager(QtCore.QObject, SceneHolder):
         return self._three_d
 
     def setLayout(self, layout: int) -> None:
+        self._layouts.show(layout)
         self.setProperty("layout", layout)
+
+    def _reset(self) -> None:
+        """Before each test: Slicer's usual layout, and no views of others."""
+        self.setLayout(3)
+        self._layouts.reset()
 
     def resetSliceViews(self) -> None:
         for widget in self._slices.values():

@@ -155,3 +155,37 @@ def follow_up(propagation, tick):
     volume = add_volume("follow-up", pattern(TARGET_SHAPE), near(TARGET_SHAPE))
     tick(propagation.ui.targetList, "follow-up")
     return volume
+
+
+@pytest.fixture
+def place_pair(process_events):
+    """``place_pair(panel, world)``: press the button and click, as far as the scene sees it."""
+    import slicer
+    import vtk
+
+    def click(panel, world):
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        panel.ui.addPairButton.click()
+        assert interaction.GetCurrentInteractionMode() == interaction.Place
+        points = panel.parameters.correctFixedPoints
+        assert slicer.app.applicationLogic().GetSelectionNode().GetActivePlaceNodeID() == points.GetID()
+        points.AddControlPointWorld(vtk.vtkVector3d(*world), "F")
+        assert interaction.GetCurrentInteractionMode() != interaction.Place
+        process_events(timeout=0.0)
+
+    return click
+
+
+@pytest.fixture
+def press_refine(process_events):
+    """Press Refine and wait for the end of the correction."""
+
+    def press(panel, timeout=30.0):
+        assert panel.ui.correctButton.text == "Refine" and panel.ui.correctButton.enabled, (
+            panel.ui.correctButton.toolTip
+        )
+        panel.ui.correctButton.click()
+        assert process_events(until=lambda: not panel.client.is_busy(), timeout=timeout)
+        process_events(timeout=0.0)
+
+    return press

@@ -16,7 +16,7 @@ MODELS = {
     "RegNetDeformGAN": "deformgan",
     "RegNetBSAFusion": "bsafusion",
 }
-MODULES = ("RegNet", *MODELS, "RegNetPropagation")
+MODULES = ("RegNet", *MODELS, "RegNetPropagation", "RegNetReview")
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -26,6 +26,12 @@ def test_opens_quickly_and_without_torch(widget_factory, module, monkeypatch):
     widget = widget_factory(module)
     assert time.process_time() - started < 1.0
     assert widget.client.process_id() == 0  # no worker either
+    if module == "RegNetReview":
+        assert widget.ui.judgeButton.toolTip == "Choose a fixed volume." and not widget.ui.judgeButton.enabled
+        return
+    if module == "RegNetReview":
+        assert widget.ui.judgeButton.toolTip == "Choose a fixed volume." and not widget.ui.judgeButton.enabled
+        return
     first = "Choose the scan that was segmented" if module == "RegNetPropagation" else "Choose a fixed volume"
     assert widget.ui.applyButton.text == first and not widget.ui.applyButton.enabled
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from ..errors import ModelError
 from .base import ModelInfo, ParametersBase
 
-MODEL_NAMES: tuple[str, ...] = ("avsm", "masr", "deformgan", "ddim")
+MODEL_NAMES: tuple[str, ...] = ("avsm", "masr", "deformgan", "ddim", "bsafusion")
 
 
 def get_model(name: str) -> ModuleType:

@@ -100,12 +100,25 @@ def predict(
     events: Events,
     final: bool = True,
 ) -> Tensor:
-    """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners; without weights none."""
-    if state is None:
-        return pair.fixed.new_zeros(1, len(pair.shape), *pair.level(8.0).shape)
-    from .bsafusion_run import Network
+    """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners; without weights none. Of planes the
+    network's own; of volumes that of MASR-Net's network, because this one has only learned to fuse them."""
+    if state is not None and len(pair.shape) == 2:
+        from .bsafusion_run import Network
 
-    return Network(state, config, pair.fixed.device).displacement(pair, events)
+        return Network(state, config, pair.fixed.device).displacement(pair, events)
+    found = _of_volumes(pair, events) if state is not None else None
+    return pair.fixed.new_zeros(1, len(pair.shape), *pair.level(8.0).shape) if found is None else found
+
+
+def _of_volumes(pair: Pair, events: Events) -> Tensor | None:
+    from ..zoo import find_weights, load_state
+    from . import masr
+
+    record = find_weights(masr.info.name)
+    if record is None:
+        events.warn("MASR-Net's weights, which register volumes here, are not installed; the refinement does it alone.")
+        return None
+    return masr.predict(pair, masr.Parameters(start="network"), load_state(record), record.config, events)
 
 
 def refine(
@@ -118,18 +131,18 @@ def refine(
     how: str | int,
 ) -> Tensor:
     """The prediction improved on this very pair, by what the network says of its mirror images or by a descriptor of
-    structure. Without weights there are no looks: a descriptor then takes their place."""
+    structure. There are no looks at volumes, nor without weights: a descriptor then takes their place."""
     kind = parameters.refine_with
-    if kind == "auto":
-        kind = "looks" if len(pair.shape) == 2 else "dsir"
-    if kind == "looks" and state is not None:
+    if kind in ("auto", "looks"):
+        kind = "looks" if len(pair.shape) == 2 and state is not None else "dsir"
+    if kind == "looks":
         from .bsafusion_run import Network
 
         looks = int(how) if str(how).strip().isdigit() else 2 ** len(pair.shape) - 1
         return Network(state, config, pair.fixed.device).agreed(pair, displacement, looks, events)
     from .masr_run import refine_with
 
-    return refine_with("dsir" if kind == "looks" else kind, pair, displacement, events, how, parameters.regularization)
+    return refine_with(kind, pair, displacement, events, how, parameters.regularization)
 
 
 def fuse(

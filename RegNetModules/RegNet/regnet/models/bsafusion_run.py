@@ -15,7 +15,7 @@ from ..networks.bsafusion import BSAFusion
 from ..orientation import Orientation
 from ..pair import Pair
 
-SPACING = {2: 1.0, 3: 2.2}
+SPACING = {2: 1.5, 3: 2.2}
 """Of the grid on which the network registers, in mm, by the images' dimension: what it was trained on, about."""
 TRAINING_ONLY = "representation.frozen."
 LOCAL = 4.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..losses.fusion import FusionWeights, StructureBalance, endpoint_losses, fusion_losses, where_seen
-from ..networks.bsafusion import BSAFusion, BSAFusionConfig
+from ..networks.bsafusion import Aligned, BSAFusion, BSAFusionConfig, Fused
 from ..spatial import warp
 from ..training.config import Strict
 from ..training.recipe import Pair, RegistrationRecipe
@@ -24,8 +25,10 @@ BALANCE = "balance"
 
 
 class Options(Strict):
-    """Of a stage: the weights of :class:`~regnet.losses.fusion.FusionWeights`; or ``only_compare``, by which nothing
-    but the comparison at shifts learns, from the known displacement."""
+    """Of a stage: the weights of :class:`~regnet.losses.fusion.FusionWeights`, and what of the network learns: all of
+    it; what compares at shifts, from nothing but the known displacement; or, with the known displacement in place of a
+    registration, all that fuses (``fuse``) or its decoder alone (``decode``), which leaves the registration as it is.
+    """
 
     modality: float = Field(1.0, ge=0)
     exchange: float = Field(1.0, ge=0)
@@ -35,15 +38,23 @@ class Options(Strict):
     gradient: float = Field(1.0, ge=0)
     intensity: float = Field(0.5, ge=0)
     endpoint: float = Field(0.0, ge=0)
-    only_compare: bool = False
+    only: Literal["", "compare", "fuse", "decode"] = ""
+
+    @property
+    def fuses_only(self) -> bool:
+        return self.only in ("fuse", "decode")
 
     def weights(self) -> FusionWeights:
-        return FusionWeights(**self.model_dump(exclude={"only_compare"}))
+        still = {"smoothness": 0.0, "consistency": 0.0, "endpoint": 0.0} if self.fuses_only else {}
+        if self.only == "decode":
+            still |= {"modality": 0.0, "exchange": 0.0}
+        return FusionWeights(**{**self.model_dump(exclude={"only"}), **still})
 
 
 class Recipe(RegistrationRecipe):
     Options = Options
     parts = ("representation", "decoder")
+    figures = (*RegistrationRecipe.figures, "fusion")
 
     def build(self) -> BSAFusion:
         fixed = {"dims": len(self.config.shape), "image_shape": self.config.shape}
@@ -56,13 +67,18 @@ class Recipe(RegistrationRecipe):
 
     def parameters(self, network: BSAFusion, options: Options) -> Iterable[nn.Parameter]:
         """All but the frozen classifier's, or those of the comparison."""
-        learning: nn.Module | None = network.matching if options.only_compare else network
-        if learning is None:
+        learning = {
+            "": [network],
+            "compare": [network.matching],
+            "fuse": [network.representation, network.decoder],
+            "decode": [network.decoder],
+        }[options.only]
+        if None in learning:
             raise ModelError("A stage that only compares needs a network that does; set its matching to 'learned'.")
-        return (entry for entry in learning.parameters() if entry.requires_grad)
+        return (entry for part in learning for entry in part.parameters() if entry.requires_grad)
 
     def losses(self, network: BSAFusion, pair: Pair, options: Options, place: Place) -> dict[str, Tensor]:
-        if options.only_compare:
+        if options.only == "compare":
             found = network.compare(pair["fixed"], pair["moving"])
             return {"total": endpoint_losses(found, pair["displacement"], where_seen(pair["fixed"]))}
         balance = StructureBalance.restored(network.get_buffer(BALANCE))
@@ -71,15 +87,30 @@ class Recipe(RegistrationRecipe):
             balance.refresh()
         fixed, moving = pair["fixed"], pair["moving"]
         # A stage that only learns to register need not fuse.
-        found = network(fixed, moving, fuse=max(options.structure, options.gradient, options.intensity) > 0)
         undistorted = warp(moving, pair["displacement"])
+        if options.fuses_only:
+            found = fused_by(network, fixed, moving, pair["displacement"])
+        else:
+            found = network(fixed, moving, fuse=max(options.structure, options.gradient, options.intensity) > 0)
         terms = fusion_losses(found, fixed, undistorted, pair["displacement"], options.weights(), balance)
         network.get_buffer(BALANCE).copy_(balance.state())
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
+    def measure(self, network: BSAFusion, pair: Pair, options: Options) -> dict[str, float]:
+        """Of a stage that only fuses, ``fusion``: the losses of the fused image."""
+        if not options.fuses_only:
+            return super().measure(network, pair, options)
+        with torch.inference_mode():
+            found = fused_by(network, pair["fixed"], pair["moving"], pair["displacement"])
+            weights = replace(options.weights(), modality=0.0, exchange=0.0)
+            return {"fusion": float(sum(fusion_losses(found, pair["fixed"], weights=weights).values()))}
+
+    def score(self, figures: dict[str, float]) -> float:
+        return -figures["val/fusion"] if "val/fusion" in figures else super().score(figures)
+
     def displacement(self, network: BSAFusion, pair: Pair, options: Options) -> Tensor:
         with torch.inference_mode():
-            if options.only_compare:
+            if options.only == "compare":
                 return network.compare(pair["fixed"], pair["moving"]).displacement
             return network.register(pair["fixed"], pair["moving"])
 
@@ -88,3 +119,10 @@ class Recipe(RegistrationRecipe):
         state = network.state_dict()
         kept = {name: t for name, t in state.items() if name != BALANCE and not name.startswith(TRAINING_ONLY)}
         return kept, network.config()
+
+
+def fused_by(network: BSAFusion, fixed: Tensor, moving: Tensor, displacement: Tensor) -> Fused:
+    """What the network makes of images (B, 1, *shape) that ``displacement`` (B, d, *shape) registers."""
+    encoded = network.encode(fixed, moving)
+    aligned = Aligned(displacement, (), ())
+    return Fused(encoded, aligned, warp(moving, displacement), network.fuse(encoded, displacement))

@@ -31,6 +31,7 @@ CHOICES = {
     "accumulate": ("sum", "compose"),
     "level_scale": ("exact", "powers"),
     "matching": ("none", "learned", "dsir"),
+    "fusion_base": ("none", "detail"),
 }
 
 
@@ -51,6 +52,7 @@ class BSAFusionConfig(NetworkSettings):
         restormer, expansion: see :class:`~regnet.networks.bsafusion_encoder.Restormer`.
         matching, matching_width: what is compared at shifts, see :class:`~regnet.networks.bsafusion_matching.Matching`;
             ``none`` as published.
+        fusion_base: what the fused image starts from, see :class:`~regnet.networks.bsafusion_fuse.FusionDecoder`.
         accumulate: see :func:`~regnet.networks.bsafusion_align.accumulated`.
         level_scale: see :func:`~regnet.networks.bsafusion_align.raised`.
     """
@@ -73,6 +75,7 @@ class BSAFusionConfig(NetworkSettings):
     expansion: int = 4
     matching: Literal["none", "learned", "dsir"] = "none"
     matching_width: int = 24
+    fusion_base: Literal["none", "detail"] = "none"
     accumulate: Literal["sum", "compose"] = "sum"
     level_scale: Literal["exact", "powers"] = "exact"
 
@@ -169,7 +172,13 @@ class BSAFusion(nn.Module):
         if config.matching != "none":
             self.matching = Matching(config.dims, config.matching, config.matching_width, config.widths)
         self.decoder = FusionDecoder(
-            config.dims, config.widths[:-1], config.fusion, config.shallow, config.restormer, config.expansion
+            config.dims,
+            config.widths[:-1],
+            config.fusion,
+            config.shallow,
+            config.restormer,
+            config.expansion,
+            config.fusion_base,
         )
 
     def config(self) -> dict[str, Any]:
@@ -231,7 +240,7 @@ class BSAFusion(nn.Module):
             if tuple(displacement.shape) != expected:
                 raise ModelError(f"Fusing needs a displacement {expected}, not {tuple(displacement.shape)}.")
             displacement = to_multiple(displacement, PATCH)
-        fused = self.decoder(encoded.tokens, encoded.shallow, displacement, self.settings.level_scale)
+        fused = self.decoder(encoded.tokens, encoded.shallow, encoded.images, displacement, self.settings.level_scale)
         return _cut(fused, encoded.shape)
 
     def register(self, fixed: Tensor, moving: Tensor) -> Tensor:

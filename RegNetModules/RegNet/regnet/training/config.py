@@ -30,7 +30,8 @@ class Source(Strict):
     ``schemes`` limits it to subjects of these label schemes; ``subjects`` to these ids; both empty: all that fit.
     ``fixed`` names the manifest's column that the fixed image is of, where there is a choice; the moving one is of
     another, if there is one. Empty: both are drawn. Of subjects in 3D a training in 2D sees slices; ``transaxial`` is
-    how often these lie across the body's axis rather than across one of the other two.
+    how often these lie across the body's axis rather than across one of the other two, ``mirrored`` whether they are
+    mirrored at random: nothing tells which way up a picture is.
     """
 
     maker: str
@@ -39,6 +40,7 @@ class Source(Strict):
     subjects: tuple[str, ...] = ()
     fixed: str = ""
     transaxial: float = Field(1 / 3, ge=0, le=1)
+    mirrored: bool = False
     settings: dict[str, Any] = {}
 
 

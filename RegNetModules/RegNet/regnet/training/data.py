@@ -60,7 +60,7 @@ class SampleSource:
         self, source: Source, shape: Sequence[int], subjects: Sequence[Prepared], split: str = "train"
     ) -> None:
         self.name, self.dims, self.split = source.maker, len(shape), split
-        self.fixed, self.transaxial = source.fixed, source.transaxial
+        self.fixed, self.transaxial, self.mirrored = source.fixed, source.transaxial, source.mirrored
         if source.maker not in NEEDS:
             raise InputError(f"There is no pair maker {source.maker!r}; choose from {', '.join(NEEDS)}.")
         settings = {**source.settings, "shape": tuple(shape)}
@@ -98,7 +98,7 @@ class SampleSource:
             if self.name in TWO_SUBJECTS:
                 raise InputError(f"{self.name!r} would need one slice of two subjects; give it 2D subjects.")
             seen = self._content(sample.tensors)
-            return replace(sample, tensors=random_slice(sample.tensors, random, self.transaxial, seen))
+            return replace(sample, tensors=random_slice(sample.tensors, random, seen, self.transaxial, self.mirrored))
         return sample
 
     def _content(self, tensors: dict[str, Tensor]) -> Tensor:
@@ -171,18 +171,22 @@ def as_input(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def random_slice(
-    tensors: dict[str, Tensor], random: np.random.Generator, transaxial: float, seen: Tensor
+    tensors: dict[str, Tensor],
+    random: np.random.Generator,
+    seen: Tensor,
+    transaxial: float = 1 / 3,
+    mirrored: bool = False,
 ) -> dict[str, Tensor]:
     """One slice (1, *s) of all ``tensors`` (1, *shape), in canonical order, that shows no less than a quarter of what
     the fullest one does of ``seen`` (*shape) bool; ``transaxial`` is how often it lies across the first axis, along
-    which the body stands. It is mirrored at random: nothing tells which way up a picture is."""
+    which the body stands."""
     other = (1 - transaxial) / 2
     axis = int(random.choice(3, p=(transaxial, other, other)))
     areas = seen.movedim(axis, 0).flatten(1).sum(1)
     full = torch.nonzero(areas * 4 >= areas.max()).flatten()
     place = int(full[random.integers(len(full))])
-    mirrored = [number + 1 for number in range(2) if random.random() < 0.5]
-    return {name: tensor.select(axis + 1, place).flip(mirrored).contiguous() for name, tensor in tensors.items()}
+    turned = [number + 1 for number in range(2) if mirrored and random.random() < 0.5]
+    return {name: tensor.select(axis + 1, place).flip(turned).contiguous() for name, tensor in tensors.items()}
 
 
 def real_pair(fixed: Prepared, moving: Prepared, random: np.random.Generator, seed: int) -> Sample:
