@@ -23,10 +23,10 @@ from .orientation import Orientation
 from .transform import Transform
 from .zoo import find_weights, load_state
 
-BYTES_PER_VOXEL = {2: 1300, 3: 1300}
+BYTES_PER_VOXEL = {2: 1300, 3: 850}
 """Peak while images of so many axes are fused, measured."""
-MOST_VOXELS = 3_000_000
-"""Of volumes that are fused whole on a CPU unless it is asked for: more would take minutes."""
+MOST_VOXELS = 10_000_000
+"""Of volumes that are fused whole on a CPU unless it is asked for: this many take a minute."""
 SLICES_AT_ONCE = 4
 TOLERANCE = 1.2
 """An axis is sliced across because its voxels are longer only if they are so by more than this."""
