@@ -45,7 +45,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 DESCRIPTIONS = {
     "none": "the images as they lie by their headers",
     "regnet-search": "`regnet align --method affine`: normalised mutual information, a wide search first",
-    "regnet-ddim": "`regnet align --method ddim`: the same from where DDIM's network leads, instead of a search",
+    "regnet-ddim": "`regnet align --method ddim`: the same with a narrow search about what DDIM's network proposes",
     "ddim-network": "`regnet register --model ddim --refine off`: what the network proposes",
     "ddim": "`regnet register --model ddim`, refined by mutual information",
     "avsm-network": "AVSM's affine network alone, after `align=moments`",

@@ -119,7 +119,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def seconds_to_stop(work: Callable[[Events], object], fraction: float | None = None) -> float:
-    """How long ``work`` goes on after a cancel at ``fraction`` of it, or a tenth of a second after its beginning.
+    """How long ``work`` goes on after a cancel at ``fraction`` of it, or a fiftieth of a second after its beginning.
 
     Processor time of this thread, the least of three tries: a busy machine is not the program's fault.
     """
@@ -132,8 +132,8 @@ def seconds_to_stop(work: Callable[[Events], object], fraction: float | None = N
                 asked.append(time.thread_time())
 
         def is_cancelled() -> bool:
-            if not asked and fraction is None and time.thread_time() > began + 0.1:
-                asked.append(began + 0.1)
+            if not asked and fraction is None and time.thread_time() > began + 0.02:
+                asked.append(began + 0.02)
             return bool(asked)
 
         began = time.thread_time()

@@ -195,9 +195,8 @@ def test_a_plane_of_a_volume_is_one_slice_of_all_it_holds():
         return torch.equal(plane.flip(way), image)
 
     for seed in range(40):
-        found = random_slice(
-            {"moving": volume, "moving_labels": labels}, np.random.default_rng(seed), 1 / 3, volume[0] > 0
-        )
+        held = {"moving": volume, "moving_labels": labels}
+        found = random_slice(held, np.random.default_rng(seed), volume[0] > 0, mirrored=True)
         image = found["moving"]
         axis = next(axis for axis in range(3) if image.shape[1:] == shape[:axis] + shape[axis + 1 :])
         axes.add(axis)
@@ -213,13 +212,10 @@ def test_a_plane_of_a_volume_is_one_slice_of_all_it_holds():
 def test_how_often_a_plane_is_transaxial(transaxial, axes):
     volume = torch.ones(1, 12, 15, 18)
     shapes = {axis: tuple(np.delete([12, 15, 18], axis)) for axis in range(3)}
-    found = {
-        tuple(
-            random_slice({"moving": volume}, np.random.default_rng(seed), transaxial, volume[0] > 0)["moving"].shape[1:]
-        )
-        for seed in range(30)
-    }
-    assert found == {shapes[axis] for axis in axes}
+    drawn = [
+        random_slice({"moving": volume}, np.random.default_rng(seed), volume[0] > 0, transaxial) for seed in range(30)
+    ]
+    assert {tuple(one["moving"].shape[1:]) for one in drawn} == {shapes[axis] for axis in axes}
 
 
 def test_planes_are_drawn_from_volumes(prepared):

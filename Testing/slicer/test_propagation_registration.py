@@ -34,7 +34,7 @@ def test_segments_follow_the_anatomy(real_panel, process_events):
     panel.parameters.set_targets([target])
     truth = {name: counterpart(mask.astype(np.float32), matrix, axes)[0] > 0.5 for name, mask in masks().items()}
     panel.ui.referenceSelector.setCurrentNode(add_segmentation("truth", truth, place))
-    panel.model._form._fields["iterations"]._widget.value = 6
+    panel.model.form._fields["iterations"]._widget.value = 6
     panel.ui.applyButton.click()
     assert process_events(until=lambda: not panel.client.is_busy(), timeout=300)
     assert panel.ui.statusLabel.text.startswith("Done: “organs on target”."), panel.ui.statusLabel.text

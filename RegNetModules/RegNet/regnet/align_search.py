@@ -112,10 +112,12 @@ class AlignmentProblem:
         return self._climbed(torch.cat([poses, turned]), True, finest, evaluations or EVALUATIONS[finest], events)
 
     def _climbed(self, candidates: Tensor, affine: bool, finest: int, evaluations: int, events: Events) -> np.ndarray:
-        """The best of ``candidates`` (n, 4, 4) optimised through all levels. Rigid first: with all its freedom a pose
-        shrinks or shears to something alike where little is seen."""
-        poses = self._optimise(self.level(0), candidates, "rigid", 28, self.scale, events, 0.15, 0.4)
-        poses = self._optimise(self.level(1), poses[:2], "rigid", 18, self.scale / 4, events, 0.4, 0.5)
+        """The best of ``candidates`` (n, 4, 4) optimised through all levels, at first with one scale for all axes: with
+        all its freedom a pose shrinks or shears to something alike where little is seen, and without any it turns to
+        make up for a difference in size."""
+        kind = "similarity" if affine else "rigid"
+        poses = self._optimise(self.level(0), candidates, kind, 28, self.scale, events, 0.15, 0.4)
+        poses = self._optimise(self.level(1), poses[:2], kind, 18, self.scale / 4, events, 0.4, 0.5)
         return self._descend(poses[0], "affine" if affine else "rigid", finest, evaluations, events)
 
     def _descend(self, pose: Tensor, kind: str, finest: int, evaluations: int, events: Events) -> np.ndarray:
@@ -231,20 +233,25 @@ class AlignmentProblem:
         return (pose @ self._increment(torch.from_numpy(found)[None].to(self.device) * usable, kind))[0]
 
     def _increment(self, free: Tensor, kind: str) -> Tensor:
-        """(B, 12) millimetres at the rim to (B, 4, 4): translation, then a rotation or a general linear map."""
+        """(B, 12) millimetres at the rim to (B, 4, 4): translation, then a rotation, one with a scale, or a general
+        linear map."""
         batch = free.shape[0]
         generator = torch.zeros(batch, 4, 4, dtype=free.dtype, device=free.device)
         linear = free[:, 3:].view(batch, 3, 3) / self.radius
-        if kind == "rigid":
-            linear = linear - linear.transpose(1, 2)
+        if kind != "affine":
+            axes = torch.tensor([1.0, 1.0, 0.0 if self.planar else 1.0], dtype=free.dtype, device=free.device)
+            linear = linear - linear.transpose(1, 2) + linear[:, :1, :1] * torch.diag(axes)
         generator[:, :3, :3] = linear
         generator[:, :3, 3] = free[:, :3]
         return torch.linalg.matrix_exp(generator)
 
 
 def _degrees_of_freedom(kind: str, planar: bool) -> np.ndarray:
-    """Which of the 12 parameters may move: a rigid map needs one of each skew pair, a planar one stays in x, y."""
-    linear = np.triu(np.ones((3, 3)), 1) if kind == "rigid" else np.ones((3, 3))
+    """Which of the 12 parameters may move: a rigid map needs one of each skew pair, a similarity one of the diagonal as
+    well; a planar map stays in x, y."""
+    linear = np.ones((3, 3)) if kind == "affine" else np.triu(np.ones((3, 3)), 1)
+    if kind == "similarity":
+        linear[0, 0] = 1
     shift = np.ones(3)
     if planar:
         linear[2, :] = linear[:, 2] = 0

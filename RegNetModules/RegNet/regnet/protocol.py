@@ -291,10 +291,13 @@ class CorrectedResult(BaseModel):
     report: dict[str, Any]
 
 
+Result = DoneResult | FusedResult | PropagatedResult | JudgedResult | CorrectedResult
+
+
 class DoneEvent(BaseModel):
     event: Literal["done"] = "done"
     id: str
-    result: DoneResult | FusedResult | PropagatedResult | JudgedResult | CorrectedResult
+    result: Result
 
 
 class FailedEvent(BaseModel):

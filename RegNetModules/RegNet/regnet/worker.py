@@ -147,14 +147,13 @@ class Worker:
         try:
             if flag.is_set() or self.closing.is_set():
                 raise Cancelled()
-            works = {
-                "register": self._register,
-                "fuse": self._fuse,
-                "propagate": self._propagate,
-                "judge": self._judge,
-                "correct": self._correct,
-            }
-            event: protocol.Event = protocol.DoneEvent(id=job.id, result=works[job.command](job, flag))
+            if isinstance(job, protocol.RegisterRequest):
+                result = self._register(job, flag)
+            else:
+                from .worker_jobs import answer
+
+                result = answer(job, Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set))
+            event: protocol.Event = protocol.DoneEvent(id=job.id, result=result)
         except Exception as error:
             event = failure(job.id, error)
         release_freed_memory()
@@ -191,54 +190,6 @@ class Worker:
             )
         events.check()
         return files.write_result(folder, registration, images["fixed"])
-
-    def _fuse(self, job: protocol.FuseRequest, flag: threading.Event) -> protocol.FusedResult:
-        from . import worker_files as files
-        from .fusing import fuse
-
-        folder = files.private_folder(job.folder)
-        images = [files.read_array(folder, entry) for entry in (job.fixed, job.moving)]
-        events = Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set)
-        with events.stage("fuse", 0.0, 1.0):
-            fusion = fuse(
-                *images,
-                files.read_displacement(folder, job.displacement),
-                colours=files.colour_table(job.colours),
-                weights=job.weights,
-                mode=job.mode,
-                device=job.device,
-                memory_mb=job.memory_mb,
-                events=events,
-            )
-        return files.write_fusion(folder, fusion)
-
-    def _propagate(self, job: protocol.PropagateRequest, flag: threading.Event) -> protocol.PropagatedResult:
-        from . import worker_files as files
-        from .propagate import carry
-
-        folder = files.private_folder(job.folder)
-        events = Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set)
-        carried = carry(
-            files.read_segmentation(folder, job.labels, job.segments),
-            files.lattice(job.target),
-            files.read_steps(folder, job.transforms, files.lattice(job.target)),
-            reference=job.reference
-            and files.read_segmentation(folder, job.reference, job.reference_segments or job.segments),
-            interpolation=job.interpolation,
-            events=events,
-        )
-        events.check()
-        return files.write_labels(folder, carried)
-
-    def _judge(self, job: protocol.JudgeRequest, flag: threading.Event) -> protocol.JudgedResult:
-        from .worker_judge import judge_request
-
-        return judge_request(job, Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set))
-
-    def _correct(self, job: protocol.CorrectRequest, flag: threading.Event) -> protocol.CorrectedResult:
-        from .worker_correct import answer
-
-        return answer(job, Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set))
 
 
 class _Forwarder:
