@@ -51,6 +51,7 @@ lint: $(TEST_STAMP)
 
 screenshots: $(TEST_STAMP)
 	$(RUN) Testing/slicer/screenshots.py --output Resources/Screenshots
+	$(RUN) Testing/slicer/screenshots.py --module RegNetReview --output Resources/Screenshots
 
 # Whether the images are there is looked at before the installation, which takes minutes.
 bench:
