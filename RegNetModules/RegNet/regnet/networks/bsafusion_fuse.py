@@ -18,7 +18,7 @@ from .bsafusion_encoder import Pair, Pointwise, Restormer
 
 DIMMEST = 1e-3
 """What black and white are short of, so that they can be corrected."""
-DETAIL, AROUND, MEAN = 3.0, 1.5, 0.3
+DETAIL, AROUND, MEAN = 3.0, 1.5, 0.4
 """Of :func:`detailed`: widths in voxels of what is finer than detail and of the neighbourhood in which it is compared,
 and the share of the plain mean."""
 
