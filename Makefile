@@ -1,6 +1,7 @@
 # Everything sets itself up in .venv; the stamps in there make a second run quick.
 #   make demo          register the demo pair and write demo-output/
 #   make test          the whole fast test suite, core and Slicer side, in parallel; PYTEST_ARGS=-n0 for one process
+#   make test-slow     the few tests that take long: networks that learn from nothing
 #   make lint          ruff
 #   make screenshots   the pictures of the README, from the real panels
 #   make bench         RegNet beside other registration tools on the same pairs; DATA names the folder of images
@@ -28,7 +29,7 @@ BENCH_STAMP = $(BENCH_VENV)/.stamp
 
 SYSTEM_LIBRARIES = libegl1 libgl1 libgl1-mesa-dri libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcommon0 fonts-dejavu-core
 
-.PHONY: help demo test system-libraries lint screenshots bench clean
+.PHONY: help demo test test-slow system-libraries lint screenshots bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,6 +39,9 @@ demo: $(RUNTIME_STAMP)
 
 test: $(TEST_STAMP) system-libraries
 	$(ONE_THREAD) $(RUN) -m pytest -q $(PYTEST_PARALLEL) $(PYTEST_ARGS)
+
+test-slow: $(TEST_STAMP) system-libraries
+	$(ONE_THREAD) $(RUN) -m pytest -q $(PYTEST_PARALLEL) -m slow $(PYTEST_ARGS)
 
 # Off-screen rendering needs these. Only root on a Debian-like system can install them; elsewhere the tests say so.
 system-libraries:

@@ -35,11 +35,13 @@ def descended(accumulate, loss, steps):
     return errors[0], errors[-1]
 
 
+@pytest.mark.slow
 def test_it_learns_a_pair_from_how_the_warped_image_should_look():
     before, after = descended("sum", lambda warped, undistorted, *_: consistency_loss(warped, undistorted), 36)
     assert before > 1.0 and after < 0.5 * before
 
 
+@pytest.mark.slow
 def test_it_learns_a_pair_from_the_displacement_by_composing():
     before, after = descended("compose", lambda warped, undistorted, found, truth: endpoint_loss(found, truth), 22)
     assert before > 1.0 and after < 0.4 * before

@@ -113,6 +113,7 @@ def test_all_of_a_learned_comparison_learns():
     assert idle == []
 
 
+@pytest.mark.slow
 def test_it_learns_to_compare_two_contrasts():
     """From intensities of which one side is the other's inverse beyond its middle: no likeness to begin with."""
     torch.manual_seed(0)
