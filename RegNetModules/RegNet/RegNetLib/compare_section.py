@@ -111,6 +111,10 @@ class CompareSection(SingleJobSection):
     def build_request(self, folder) -> dict:
         return {**self._run.next_request(folder), "preview": False}
 
+    def take_over(self, result: dict, folder) -> None:
+        """One model's result becomes an entry and a row; the next model is due."""
+        self._run.take(result, folder)
+
     def abandon(self) -> None:
         self._run, self._goes_on = None, False
         super().abandon()
@@ -236,7 +240,7 @@ class CompareSection(SingleJobSection):
     def on_done(self, result: dict, folder) -> None:
         if self._run is None:
             return
-        self._run.take(result, folder)
+        self.take_over(result, folder)
         self._end_model()
 
     def on_failed(self, kind: str, text: str) -> None:

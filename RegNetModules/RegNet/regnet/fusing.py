@@ -26,7 +26,7 @@ from .zoo import find_weights, load_state
 BYTES_PER_VOXEL = {2: 1300, 3: 850}
 """Peak while images of so many axes are fused, measured."""
 MOST_VOXELS = 10_000_000
-"""Of volumes that are fused whole on a CPU unless it is asked for: this many take a minute."""
+"""Of volumes that are fused whole on a CPU unless it is asked for: a third of it took up to a quarter of a minute."""
 SLICES_AT_ONCE = 4
 TOLERANCE = 1.2
 """An axis is sliced across because its voxels are longer only if they are so by more than this."""

@@ -75,6 +75,8 @@ class Recipe(RegistrationRecipe):
         }[options.only]
         if None in learning:
             raise ModelError("A stage that only compares needs a network that does; set its matching to 'learned'.")
+        if network.alignment is None and not options.fuses_only:
+            raise ModelError("A network that does not register can only learn to fuse; set the stage's 'only' to that.")
         return (entry for part in learning for entry in part.parameters() if entry.requires_grad)
 
     def losses(self, network: BSAFusion, pair: Pair, options: Options, place: Place) -> dict[str, Tensor]:
