@@ -6,10 +6,8 @@ import logging
 from pathlib import Path
 
 import slicer
-import vtk
 from regnet.models import get_info
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from .connections import Connections
 from .correct_section import CorrectSection
@@ -25,7 +23,7 @@ from .review import ReviewSection
 from .review_subject import PanelSubject
 from .run_section import RunSection
 from .sample_data import demo_folder, load_demo_pair
-from .worker_client import shared_client
+from .scene_panel import ScenePanel
 
 PANEL_UI = Path(__file__).resolve().parent.parent / "Resources" / "UI" / "RegNetPanel.ui"
 
@@ -37,7 +35,7 @@ class PanelLogic(ScriptedLoadableModuleLogic):
         return PanelParameterNode(super().getParameterNode())
 
 
-class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class RegistrationPanel(ScenePanel):
     """Base of the modules' widgets. A derived class sets ``MODEL`` and ``PARAMETERS_UI`` and returns its logic."""
 
     MODEL: str = ""
@@ -47,25 +45,10 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     PARAMETERS_UI: str = ""
     """The module's .ui file for the model's parameters (object names are parameter names); empty makes the widgets."""
 
-    def __init__(self, parent=None) -> None:
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.ui = None
-        self.parameters: PanelParameterNode | None = None
-        self.client = shared_client()
-        self._gui_tag = None
-        ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
+    def panel_ui(self) -> str:
+        return str(PANEL_UI)
 
-    def make_logic(self) -> PanelLogic:
-        raise NotImplementedError
-
-    def setup(self) -> None:
-        super().setup()
-        self.logic = self.make_logic()
-        panel = slicer.util.loadUI(str(PANEL_UI))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        panel.setMRMLScene(slicer.mrmlScene)
+    def make_sections(self, panel) -> None:
         self.ui.demoButton.visible = demo_folder() is not None
         load = self._load_parameters_ui if self.PARAMETERS_UI else None
         self.model = ModelSection(self.ui, self._get_parameters, choose=not self.MODEL, load=load)
@@ -84,34 +67,21 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.connections = Connections()
         self.connections.add(self.ui.demoButton, "clicked()", self.on_demo)
         self.connections.add(self.ui.swapButton, "clicked()", self.on_swap)
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.on_scene_start_close)
-        self.addObserver(scene, scene.EndCloseEvent, self.on_scene_ready)
-        self.addObserver(scene, scene.StartImportEvent, self.on_scene_start_import)
-        self.addObserver(scene, scene.EndImportEvent, self.on_scene_imported)
-        self._observe_parameters()
 
     @property
     def form(self) -> ParameterForm:
         """The shown model's parameters."""
         return self.model.form
 
-    def cleanup(self) -> None:
-        if self.ui is None:
-            return
-        self.run.close()
-        self.fuse.close()
-        self.judge.close()
-        self.review.close()
-        self.history.close()
-        self.correct.close()
-        self._forget_parameters()
-        self.model.close()
-        self.connections.close()
-        self.removeObservers()
+    def jobs(self) -> tuple:
+        return self.run, self.fuse, self.judge, self.correct
+
+    def close_sections(self) -> None:
+        for section in (self.review, self.history, self.model, self.connections):
+            section.close()
 
     def enter(self) -> None:
-        self._observe_parameters()
+        super().enter()
         self.run.resume()
         self.run.refresh()
         self.fuse.refresh()  # weights, or torch, may have been installed meanwhile
@@ -119,36 +89,17 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.review.resume()
 
     def exit(self) -> None:
-        """Another module is shown: its slice views must not keep a composite that only this panel can switch off, nor
-        a preview."""
-        self.run.suspend()
-        self.review.suspend()
-        self.history.suspend()
-        self.correct.suspend()
+        self.run.suspend()  # its preview
+        super().exit()
 
-    def on_scene_start_close(self, *_arguments) -> None:
-        self.run.abandon()
-        self.fuse.abandon()
-        self.correct.abandon()
-        self.correct.suspend()
-        self.judge.abandon()
-        self.review.suspend()
-        self.history.suspend()
-        self._forget_parameters()
-
-    def on_scene_start_import(self, *_arguments) -> None:
-        """While nodes arrive one by one, the selectors would overwrite what the scene says of them."""
-        self._forget_parameters()
+    def suspend(self) -> None:
+        for section in (self.review, self.history, self.correct):
+            section.suspend()
 
     def on_scene_imported(self, *_arguments) -> None:
         if not self.client.is_busy():
             put_all_back()
-        self.on_scene_ready()
-
-    def on_scene_ready(self, *_arguments) -> None:
-        jobs = (self.run, self.fuse, self.correct, self.judge)
-        if self.parent.isEntered or any(job.is_running() for job in jobs):
-            self._observe_parameters()
+        super().on_scene_imported()
 
     def on_demo(self) -> None:
         try:
@@ -172,24 +123,9 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget = slicer.util.loadUI(self.resourcePath(self.PARAMETERS_UI))
         return widget, vars(slicer.util.childWidgetVariables(widget))
 
-    def _observe_parameters(self) -> None:
-        if self.parameters is not None:
-            return
-        self.parameters = self.logic.getParameterNode()
+    def _begin_parameters(self) -> None:
         if self.MODEL:
             self.parameters.model = self.MODEL
-        self._gui_tag = self.parameters.connectGui(self.ui)
-        self.addObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified)
-        self._on_parameters_modified()
-
-    def _forget_parameters(self) -> None:
-        if self.parameters is not None:
-            self.parameters.disconnectGui(self._gui_tag)
-            self.removeObserver(
-                self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified
-            )
-        self.parameters, self._gui_tag = None, None
-        self._refresh_sections()
 
     def _on_parameters_modified(self, *_arguments) -> None:
         if self.parameters is None:
@@ -209,9 +145,6 @@ class RegistrationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.judge.refresh()
         self.history.refresh()
         self.correct.refresh()
-
-    def _get_parameters(self) -> PanelParameterNode | None:
-        return self.parameters
 
     def _get_model(self):
         name, values = self.model.chosen()

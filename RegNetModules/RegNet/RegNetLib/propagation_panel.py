@@ -6,9 +6,7 @@ import json
 
 import qt
 import slicer
-import vtk
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from .connections import Connections
 from .model_section import ModelSection
@@ -18,7 +16,7 @@ from .propagation_placing import leads_backwards
 from .propagation_results import ResultTable
 from .propagation_section import PropagationSection
 from .propagation_sequence import shown_frame
-from .worker_client import shared_client
+from .scene_panel import ScenePanel
 
 SEGMENT_EVENTS = ("SegmentAdded", "SegmentRemoved", "SegmentModified", "SegmentsOrderModified")
 
@@ -30,32 +28,17 @@ class PropagationLogic(ScriptedLoadableModuleLogic):
         return PropagationParameterNode(super().getParameterNode())
 
 
-class PropagationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class PropagationPanel(ScenePanel):
     """Base of the module's widget, which returns its logic and names its .ui file."""
 
     PANEL_UI = ""
 
-    def __init__(self, parent=None) -> None:
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.ui = None
-        self.parameters: PropagationParameterNode | None = None
-        self.client = shared_client()
-        self._gui_tag = None
+    def panel_ui(self) -> str:
+        return self.resourcePath(self.PANEL_UI)
+
+    def make_sections(self, panel) -> None:
         self._watched = None
         self._chosen: dict[str, str] = {}
-        ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
-
-    def make_logic(self) -> PropagationLogic:
-        raise NotImplementedError
-
-    def setup(self) -> None:
-        super().setup()
-        self.logic = self.make_logic()
-        panel = slicer.util.loadUI(self.resourcePath(self.PANEL_UI))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        panel.setMRMLScene(slicer.mrmlScene)
         self.segments = TickList(self.ui.segmentList, self._on_segments_ticked)
         self.targets = TickList(self.ui.targetList, self._on_targets_ticked)
         self.model = ModelSection(self.ui, self._get_parameters, choose=True)
@@ -72,39 +55,24 @@ class PropagationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._later.setInterval(0)
         self.connections.add(self._later, "timeout()", self.show_targets)
         scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.on_scene_start_close)
-        self.addObserver(scene, scene.EndCloseEvent, self.on_scene_ready)
-        self.addObserver(scene, scene.StartImportEvent, self.on_scene_start_import)
-        self.addObserver(scene, scene.EndImportEvent, self.on_scene_ready)
         self.addObserver(scene, scene.NodeAddedEvent, self.on_nodes_changed)
         self.addObserver(scene, scene.NodeRemovedEvent, self.on_nodes_changed)
-        self._observe_parameters()
+
+    def jobs(self) -> tuple:
+        return (self.run,)
 
     def cleanup(self) -> None:
-        if self.ui is None:
-            return
-        self._later.stop()
-        self.run.close()
-        self._forget_parameters()
+        if self.ui is not None:
+            self._later.stop()
+        super().cleanup()
+
+    def close_sections(self) -> None:
         for part in (self.segments, self.targets, self.model, self.results, self.connections):
             part.close()
-        self.removeObservers()
 
     def enter(self) -> None:
-        self._observe_parameters()
+        super().enter()
         self._on_parameters_modified()  # names may have changed meanwhile, packages installed
-
-    def on_scene_start_close(self, *_arguments) -> None:
-        self.run.abandon()
-        self._forget_parameters()
-
-    def on_scene_start_import(self, *_arguments) -> None:
-        """While nodes arrive one by one, the selectors would overwrite what the scene says of them."""
-        self._forget_parameters()
-
-    def on_scene_ready(self, *_arguments) -> None:
-        if self.parent.isEntered or self.run.is_running():
-            self._observe_parameters()
 
     def on_nodes_changed(self, *_arguments) -> None:
         self._later.start()
@@ -162,22 +130,10 @@ class PropagationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             nodes = [slicer.mrmlScene.GetNodeByID(identity) for identity in self.targets.ticked()]
             self.parameters.set_targets([node for node in nodes if node is not None])
 
-    def _observe_parameters(self) -> None:
-        if self.parameters is not None:
-            return
-        self.parameters = self.logic.getParameterNode()
-        self._gui_tag = self.parameters.connectGui(self.ui)
+    def _begin_parameters(self) -> None:
         self._chosen = self._choices()
-        self.addObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified)
-        self._on_parameters_modified()
 
-    def _forget_parameters(self) -> None:
-        if self.parameters is not None:
-            self.parameters.disconnectGui(self._gui_tag)
-            self.removeObserver(
-                self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified
-            )
-        self.parameters, self._gui_tag = None, None
+    def _refresh_sections(self) -> None:
         self._watch(None)
         self.segments.show([])
         self.targets.show([])
@@ -236,6 +192,3 @@ class PropagationPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.show_targets()
         self.show_segments()
         self.results.refresh()
-
-    def _get_parameters(self) -> PropagationParameterNode | None:
-        return self.parameters
