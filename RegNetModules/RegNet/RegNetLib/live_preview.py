@@ -24,6 +24,9 @@ TAG = "RegNetPreview"
 WATCH_MS = 20
 MOST_BUSY = 0.5
 """Of the window's time that showing and drawing previews may take: the rest is the user's."""
+MOST_DRAWN = 4
+"""Times the longest delay that one preview can have caused, a drawing for each of so many views. What is late beyond
+that is a computer with too much to do, on which leaving out previews helps nobody."""
 
 
 def is_previewed(volume) -> bool:
@@ -58,7 +61,7 @@ class LivePreview:
         self._volume_id = self._parent_id = ""
         self._below = None
         self._paused = False
-        self._shown_at = self._looked_at = self._busy = 0.0
+        self._shown_at = self._looked_at = self._busy = self._longest = 0.0
         self._timer = qt.QTimer()
         self._timer.setInterval(WATCH_MS)
         self._timer.connect("timeout()", self._watch)
@@ -66,7 +69,7 @@ class LivePreview:
     def begin(self, moving, placing_parent) -> None:
         """A run starts with ``moving`` where ``placing_parent`` puts it (a transform node or None)."""
         self.end()
-        self._shown_at = self._busy = 0.0
+        self._shown_at = self._busy = self._longest = 0.0
         self._volume_id = moving.GetID()
         self._parent_id = placing_parent.GetID() if placing_parent is not None else ""
         self._below = None
@@ -94,7 +97,7 @@ class LivePreview:
             volume.SetAndObserveTransformNodeID(node.GetID())
             self._timer.start()
         self._shown_at, self._looked_at = started, time.monotonic()
-        self._busy = self._looked_at - started
+        self._busy = self._longest = self._looked_at - started
         return True
 
     def hide(self) -> None:
@@ -124,14 +127,15 @@ class LivePreview:
 
     def _watch(self) -> None:
         now = time.monotonic()
-        self._busy += max(0.0, now - self._looked_at - WATCH_MS / 1000)
+        late = max(0.0, now - self._looked_at - WATCH_MS / 1000)
+        self._busy, self._longest = self._busy + late, max(self._longest, late)
         self._looked_at = now
         if dialog_is_open():
             self.hide()
 
     def _is_behind(self) -> bool:
         """Whether the preview before has kept the window too busy for the next one."""
-        return time.monotonic() < self._shown_at + self._busy / MOST_BUSY
+        return time.monotonic() < self._shown_at + min(self._busy, MOST_DRAWN * self._longest) / MOST_BUSY
 
     def _into_own_coordinates(self, pull):
         """``pull`` continued to the volume's own coordinates; the parent's part, which can be large, is made once."""

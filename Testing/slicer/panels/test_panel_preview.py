@@ -350,3 +350,24 @@ def test_only_the_newest_preview_is_shown():
     assert without_old_previews([first, progress, second]) == [progress, second]
     assert without_old_previews([first, progress, done]) == [progress, done]
     assert without_old_previews([progress, second, progress]) == [progress, second, progress]
+
+
+def test_on_a_busy_computer_previews_go_on(running, process_events, monkeypatch):
+    """Where whatever runs runs late, all the time, that is not the previews' doing."""
+    import qt
+    from RegNetLib.live_preview import LivePreview
+
+    widget = running()
+    shown, show = [], LivePreview.show
+
+    def listen(self, preview, folder):
+        if show(self, preview, folder):
+            shown.append(time.monotonic())
+
+    monkeypatch.setattr(LivePreview, "show", listen)
+    load = qt.QTimer()
+    load.connect("timeout()", lambda: time.sleep(0.08))
+    load.start(0)
+    assert process_events(until=lambda: len(shown) > 3, timeout=15)
+    load.stop()
+    cancel(widget, process_events)
