@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from regnet import models
 from RegNetLib.panel import PanelLogic, RegistrationPanel
 from RegNetLib.self_test import PanelSelfTest
 from slicer.i18n import tr as _
@@ -17,7 +16,6 @@ class RegNetBSAFusion(ScriptedLoadableModule):
         parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
         parent.dependencies = ["RegNet"]
         parent.contributors = ["RegNet contributors"]
-        parent.hidden = RegNetBSAFusionWidget.MODEL not in models.MODEL_NAMES  # until its weights ship
         parent.helpText = _(
             "Registers a CT, PET or SPECT of the head to an MR and fuses both to one picture (BSAFusion, Li et al., "
             "2025). Choose the two volumes and press Apply; the result is one transform that is applied to the moving "

@@ -30,18 +30,21 @@ import ctk  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
 from host.pictures import read_png, render_to_array, write_png  # noqa: E402
-from regnet.models import MODEL_NAMES  # noqa: E402
 
 PANEL_WIDTH, HEIGHT = 500, 1000
 VIEWS = {"Red": (660, HEIGHT), "Yellow": (540, HEIGHT // 2), "Green": (540, HEIGHT // 2)}
 GAP, BAR = 4, 6
 COLOURS = {"Red": (243, 74, 51), "Yellow": (237, 213, 76), "Green": (110, 176, 75)}
 PATIENCE_S = 600
-PICTURES = {"RegNetAVSM": "", "RegNetMASR": "masr-", "RegNetDDIM": "ddim-", "RegNetDeformGAN": "deformgan-"}
+PICTURES = {
+    "RegNetAVSM": "",
+    "RegNetMASR": "masr-",
+    "RegNetDDIM": "ddim-",
+    "RegNetDeformGAN": "deformgan-",
+    "RegNetBSAFusion": "bsafusion-",
+}
 """Modules, and what their pictures' names begin with."""
 PROPAGATION, REVIEW = "RegNetPropagation", "RegNetReview"
-if "bsafusion" in MODEL_NAMES:  # once its weights ship
-    PICTURES["RegNetBSAFusion"] = "bsafusion-"
 
 
 def wait(until=None, seconds: float = 0.5) -> None:

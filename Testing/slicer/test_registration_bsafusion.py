@@ -34,21 +34,15 @@ def small_weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def warm_client(small_weights):
     from RegNetLib.worker_client import WorkerClient
-    from RegNetLib.worker_process import WorkerProcess, worker_command
 
-    script = str(Path(__file__).resolve().parent / "bsafusion_worker.py")
-    client = WorkerClient(lambda: WorkerProcess([worker_command()[0], script]))
+    client = WorkerClient()
     yield client
     client.stop()
 
 
 @pytest.fixture
-def panel(real_panel, monkeypatch):
+def panel(real_panel):
     """The panel on the real worker, for volumes that are aligned, with little refinement."""
-    from regnet import models
-
-    if "bsafusion" not in models.MODEL_NAMES:
-        monkeypatch.setattr(models, "MODEL_NAMES", (*models.MODEL_NAMES, "bsafusion"))
     widget = real_panel("RegNetBSAFusion")
     widget.ui.alignmentComboBox.currentText = "None (already aligned)"
     widget.ui.refinementComboBox.currentText = "Number of steps"

@@ -91,6 +91,15 @@ def add_bend(name: str):
     return node
 
 
+def pull(node):
+    """World (RAS) points to the points that the transform ``node`` pulls from, a vtkGeneralTransform."""
+    import vtk
+
+    from_world = vtk.vtkGeneralTransform()
+    node.GetTransformFromWorld(from_world)
+    return from_world
+
+
 def through(transform, points: np.ndarray) -> np.ndarray:
     """Points (N, 3) mapped by a VTK or an ITK transform, one by one."""
     return np.array([transform.TransformPoint(point) for point in points.tolist()])

@@ -16,12 +16,8 @@ FAKE = Path(fake_worker.__file__)
 
 
 @pytest.fixture(autouse=True)
-def all_models(scene, monkeypatch):
-    """The panels of all modules can be opened, also of a model whose weights do not ship yet."""
-    from regnet import models
-
-    if "bsafusion" not in models.MODEL_NAMES:
-        monkeypatch.setattr(models, "MODEL_NAMES", (*models.MODEL_NAMES, "bsafusion"))
+def a_new_scene(scene):
+    """Every test begins with an empty scene, and leaves one."""
 
 
 @pytest.fixture
@@ -155,6 +151,15 @@ def follow_up(propagation, tick):
     volume = add_volume("follow-up", pattern(TARGET_SHAPE), near(TARGET_SHAPE))
     tick(propagation.ui.targetList, "follow-up")
     return volume
+
+
+@pytest.fixture
+def panel(open_pair, apply):
+    """A panel with a result, and the section that corrects it open."""
+    widget = open_pair()
+    apply(widget)
+    widget.ui.correctSection.collapsed = False
+    return widget
 
 
 @pytest.fixture

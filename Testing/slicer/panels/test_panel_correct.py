@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from traces import leftovers, nodes
-from volumes import add_linear, add_volume, pattern, rigid, through
+from volumes import add_linear, add_volume, pattern, pull, rigid, through
 
 MODULES = ("RegNet", "RegNetDDIM", "RegNetBSAFusion")
 PLACE, OTHER = (30.0, 15.0, 30.0), (22.0, 10.0, 25.0)
@@ -16,23 +16,6 @@ NAME = "atlas to patient (AVSM), corrected"
 
 def text_of(table) -> list[list[str]]:
     return [[table.item(row, column).text() for column in range(3)] for row in range(table.rowCount)]
-
-
-def pull(transform):
-    import vtk
-
-    from_world = vtk.vtkGeneralTransform()
-    transform.GetTransformFromWorld(from_world)
-    return from_world
-
-
-@pytest.fixture
-def panel(open_pair, apply):
-    """A panel with a result; its section is open."""
-    widget = open_pair()
-    apply(widget)
-    widget.ui.correctSection.collapsed = False
-    return widget
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -11,13 +11,6 @@ PLACE = (30.0, 15.0, 30.0)
 
 
 @pytest.fixture
-def panel(open_pair, apply):
-    widget = open_pair()
-    apply(widget)
-    return widget
-
-
-@pytest.fixture
 def add_pair(process_events):
     import vtk
 

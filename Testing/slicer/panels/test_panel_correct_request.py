@@ -7,26 +7,9 @@ import numpy as np
 import pytest
 from regnet.protocol import CorrectRequest
 from segmentations import add_segmentation, ball
-from volumes import GEOMETRIES, SHAPE, add_bend, add_linear, rigid, through, to_lps
+from volumes import GEOMETRIES, SHAPE, add_bend, add_linear, pull, rigid, through, to_lps
 
 PLACE = (30.0, 15.0, 30.0)
-
-
-def pull(transform):
-    import vtk
-
-    from_world = vtk.vtkGeneralTransform()
-    transform.GetTransformFromWorld(from_world)
-    return from_world
-
-
-@pytest.fixture
-def panel(open_pair, apply):
-    """A panel with a result; its section is open."""
-    widget = open_pair()
-    apply(widget)
-    widget.ui.correctSection.collapsed = False
-    return widget
 
 
 def test_the_request_is_what_the_widgets_and_the_scene_say(panel, place_pair, press_refine, sent):

@@ -148,17 +148,3 @@ def test_output_must_not_be_what_an_input_stands_on(open_pair):
     assert widget.ui.applyButton.text == "Transform “table” places volume “patient”"
     widget.ui.transformSelector.setCurrentNode(None)
     assert widget.ui.applyButton.enabled
-
-
-def test_a_module_whose_model_has_no_weights_yet_is_hidden(widget_factory, monkeypatch):
-    import slicer
-    from regnet import models
-
-    widget_factory("RegNetBSAFusion")
-    kind = type(slicer.util.getModule("RegNetBSAFusion").widgetRepresentation().self())
-    module = sys.modules[kind.__module__].RegNetBSAFusion
-    for names, hidden in ((("avsm", "bsafusion"), False), (("avsm",), True)):
-        monkeypatch.setattr(models, "MODEL_NAMES", names)
-        parent = type("Parent", (), {"path": sys.modules[kind.__module__].__file__})()
-        module(parent)
-        assert parent.hidden is hidden
