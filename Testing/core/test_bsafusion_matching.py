@@ -219,3 +219,15 @@ def test_a_stage_that_only_compares_trains_the_comparison_alone(matching):
     everything = {id(entry) for entry in recipe.parameters(model, Recipe.Options())}
     frozen = {id(entry) for name, entry in model.named_parameters() if name.startswith("representation.frozen.")}
     assert frozen and everything == {id(entry) for entry in model.parameters()} - frozen
+
+
+def test_coarse_levels_do_not_believe_averaged_descriptors_before_they_have_learned():
+    """A shift of two voxels of the coarsest level: learned features are believed at once, MASR-Net's are not."""
+    moves = {}
+    for kind in ("learned", "dsir"):
+        levels = made(3, matching=kind).matching.levels
+        own = unit(torch.randn(1, 24 if kind == "learned" else 16, 6, 7, 8, generator=torch.Generator().manual_seed(1)))
+        with torch.no_grad():
+            moves[kind] = [float(level(own, own.roll(1, 2))[1].abs().mean()) for level in levels]
+    assert min(moves["learned"]) > 0.1
+    assert max(moves["dsir"][:2]) < 0.2 * min(moves["dsir"][2:])

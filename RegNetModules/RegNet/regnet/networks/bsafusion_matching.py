@@ -27,6 +27,10 @@ LEVELS = 4
 RADIUS = 2
 SIGMA = 1.0
 """Width in voxels of the Gaussian that the likeliest shifts pass through."""
+CAUTION = {"learned": (0.0,), "dsir": (-3.0, -3.0)}
+"""What the comparisons of the coarsest levels are told to think of the likeliest shift before they have learned
+anything: 0 believes it. Of descriptors that were made for full resolution and averaged over 16 or 8 voxels along each
+axis it is mostly wrong, and believing it first is what nothing is learned from."""
 
 
 class Pyramid(nn.Module):
@@ -82,10 +86,10 @@ class Comparison(nn.Module):
     registration layer (B, outputs, *grid) and the shift to start from (B, d, *grid), in voxels of the grid.
 
     The likeliest shift, each voxel's as far as a few convolutions of the likenesses around it trust it, and what these
-    make of their neighbourhood where it says nothing.
+    make of their neighbourhood where it says nothing. ``trust`` is that trust's logarithmic odds to begin with.
     """
 
-    def __init__(self, dims: int, width: int, outputs: int) -> None:
+    def __init__(self, dims: int, width: int, outputs: int, trust: float = 0.0) -> None:
         super().__init__()
         self.sharpness = nn.Parameter(torch.tensor(math.log(12.0)))
         self.first = Pointwise((2 * RADIUS + 1) ** dims + dims, width)
@@ -95,6 +99,8 @@ class Comparison(nn.Module):
         self.told = Pointwise(width, outputs)
         keep_variance(self)
         nn.init.zeros_(self.last.weight)
+        with torch.no_grad():
+            self.last.bias[0] = trust
 
     def forward(self, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         """For the side whose vectors are ``own``."""
@@ -124,7 +130,10 @@ class Matching(nn.Module):
         learned = kind == "learned"
         self.structure = None if learned else Structure(dims)
         self.pyramids = nn.ModuleList(Pyramid(dims, width) for _ in range(2 if learned else 0))
-        self.levels = nn.ModuleList(Comparison(dims, width, n) for n in layers[:LEVELS])
+        caution = [*CAUTION[kind], *(0.0,) * LEVELS]
+        self.levels = nn.ModuleList(
+            Comparison(dims, width, n, trust) for n, trust in zip(layers[:LEVELS], caution, strict=False)
+        )
 
     def forward(self, *images: Tensor) -> Compared:
         """Of a fixed and a moving image (B, 1, *padded)."""
