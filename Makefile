@@ -1,7 +1,7 @@
 # Everything sets itself up in .venv; the stamps in there make a second run quick.
 #   make demo          register the demo pair and write demo-output/
 #   make test          the whole fast test suite, core and Slicer side, in parallel; PYTEST_ARGS=-n0 for one process
-#   make test-slow     the few tests that take long: networks that learn from nothing
+#   make test-slow     the few tests that take long: networks that learn from nothing, registrations without end
 #   make lint          ruff
 #   make screenshots   the pictures of the README, from the real panels
 #   make bench         RegNet beside other registration tools on the same pairs; DATA names the folder of images
@@ -56,6 +56,8 @@ lint: $(TEST_STAMP)
 screenshots: $(TEST_STAMP)
 	$(RUN) Testing/slicer/screenshots.py --output Resources/Screenshots
 	$(RUN) Testing/slicer/screenshots.py --module RegNetReview --output Resources/Screenshots
+	$(RUN) Testing/slicer/screenshots.py --module RegNetPropagation --output Resources/Screenshots
+	$(RUN) Testing/slicer/tutorial.py --output Resources/Screenshots
 
 # Whether the images are there is looked at before the installation, which takes minutes.
 bench:

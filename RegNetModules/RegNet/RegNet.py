@@ -7,7 +7,7 @@ from RegNetLib.compare_section import CompareSection
 from RegNetLib.compare_views import register_layouts
 from RegNetLib.panel import PanelLogic, RegistrationPanel
 from RegNetLib.sample_data import register_sample_data
-from RegNetLib.self_test import PanelSelfTest
+from RegNetLib.self_test import CompareSelfTest
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -70,5 +70,5 @@ class RegNetLogic(PanelLogic):
     """Keeps the home module's parameter node."""
 
 
-class RegNetTest(PanelSelfTest):
+class RegNetTest(CompareSelfTest):
     MODULE = "RegNet"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from RegNetLib.panel import PanelLogic, RegistrationPanel
-from RegNetLib.self_test import PanelSelfTest
+from RegNetLib.self_test import FusionSelfTest
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -42,5 +42,5 @@ class RegNetBSAFusionLogic(PanelLogic):
     """Keeps this module's parameter node."""
 
 
-class RegNetBSAFusionTest(PanelSelfTest):
+class RegNetBSAFusionTest(FusionSelfTest):
     MODULE = "RegNetBSAFusion"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from RegNetLib.panel import PanelLogic, RegistrationPanel
-from RegNetLib.self_test import PanelSelfTest
+from RegNetLib.self_test import LinearSelfTest
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -40,5 +40,5 @@ class RegNetDDIMLogic(PanelLogic):
     """Keeps this module's parameter node."""
 
 
-class RegNetDDIMTest(PanelSelfTest):
+class RegNetDDIMTest(LinearSelfTest):
     MODULE = "RegNetDDIM"

@@ -43,3 +43,4 @@ class RegNetDeformGANLogic(PanelLogic):
 
 class RegNetDeformGANTest(PanelSelfTest):
     MODULE = "RegNetDeformGAN"
+    TWO_CONTRASTS = True

@@ -44,3 +44,4 @@ class RegNetMASRLogic(PanelLogic):
 
 class RegNetMASRTest(PanelSelfTest):
     MODULE = "RegNetMASR"
+    TWO_CONTRASTS = True

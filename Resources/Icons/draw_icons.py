@@ -1,7 +1,8 @@
 """Draws the extension's and the modules' icons: ``python Resources/Icons/draw_icons.py`` from the repository's root.
 
 Each is 128 x 128 on a transparent ground: a rounded tile with a deformed grid, and on it what the module is about.
-The thumbnail of the demo pair is a checkerboard of the two demo images before registration.
+The thumbnails of the demo pairs are checkerboards of the two images before registration, that of the atlas shows its
+regions.
 """
 
 from __future__ import annotations
@@ -187,27 +188,47 @@ def draw_review(path: Path) -> None:
     plt.close(figure)
 
 
-def draw_demo_pair(path: Path) -> None:
+def demo_slice(name: str, grid=None):
+    """The middle axial slice of a demo image, on its own grid or on another one's, and that grid."""
     import SimpleITK as sitk
 
-    fixed = sitk.ReadImage(str(ROOT / "Resources/Demo/patient_T1.nii.gz"), sitk.sitkFloat32)
-    moving = sitk.Resample(sitk.ReadImage(str(ROOT / "Resources/Demo/atlas_T1.nii.gz"), sitk.sitkFloat32), fixed)
-    slices = []
-    for image in (fixed, moving):
-        plane = sitk.GetArrayFromImage(image)[image.GetSize()[2] // 2]
-        slices.append(np.clip(plane / np.percentile(plane[plane > 0], 99), 0, 1))
-    rows, columns = np.indices(slices[0].shape) // 20
-    board = np.where((rows + columns) % 2 == 0, *slices)
-    size = max(board.shape)
-    canvas = np.zeros((size, size))
-    top, left = (size - board.shape[0]) // 2, (size - board.shape[1]) // 2
-    canvas[top : top + board.shape[0], left : left + board.shape[1]] = board
+    image = sitk.ReadImage(str(ROOT / f"Resources/Demo/{name}.nii.gz"), sitk.sitkFloat32)
+    image = image if grid is None else sitk.Resample(image, grid)
+    return sitk.GetArrayFromImage(image)[image.GetSize()[2] // 2], image
+
+
+def to_unit(plane):
+    return np.clip(plane / np.percentile(plane[plane > 0], 99), 0, 1)
+
+
+def draw_plane(path: Path, plane) -> None:
+    """A picture of grey (rows, columns) or colour (rows, columns, 3), in the middle of a black square."""
+    size = max(plane.shape[:2])
+    canvas = np.zeros((size, size, *plane.shape[2:]))
+    top, left = (size - plane.shape[0]) // 2, (size - plane.shape[1]) // 2
+    canvas[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
     figure = plt.figure(figsize=(1.28, 1.28), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(canvas, cmap="gray", vmin=0, vmax=1)
     axes.axis("off")
     figure.savefig(path)
     plt.close(figure)
+
+
+def draw_pair(path: Path, fixed: str, moving: str) -> None:
+    """The two images in tiles, where they lie in the world."""
+    plane, grid = demo_slice(fixed)
+    slices = [to_unit(one) for one in (plane, demo_slice(moving, grid)[0])]
+    rows, columns = np.indices(slices[0].shape) // 20
+    draw_plane(path, np.where((rows + columns) % 2 == 0, *slices))
+
+
+def draw_segmented(path: Path, image: str, labels: str) -> None:
+    """The image with its regions, which lie on the same grid, each in a colour of its own."""
+    plane, regions = demo_slice(image)[0], demo_slice(labels)[0].astype(int)
+    colours = np.random.default_rng(3).uniform(0.2, 1.0, (regions.max() + 1, 3))
+    grey = to_unit(plane)[..., None]
+    draw_plane(path, np.where(regions[..., None] > 0, 0.5 * grey + 0.5 * colours[regions], grey))
 
 
 if __name__ == "__main__":
@@ -220,4 +241,6 @@ if __name__ == "__main__":
     draw_bsafusion(MODULES / "RegNetBSAFusion/Resources/Icons/RegNetBSAFusion.png")
     draw_propagation(MODULES / "RegNetPropagation/Resources/Icons/RegNetPropagation.png")
     draw_review(MODULES / "RegNetReview/Resources/Icons/RegNetReview.png")
-    draw_demo_pair(MODULES / "RegNet/Resources/Icons/RegNetDemoPair.png")
+    draw_pair(MODULES / "RegNet/Resources/Icons/RegNetDemoPair.png", "patient_T1", "atlas_T1")
+    draw_pair(MODULES / "RegNet/Resources/Icons/RegNetTwoContrasts.png", "patient_T2", "atlas_T1")
+    draw_segmented(MODULES / "RegNet/Resources/Icons/RegNetSegmentedAtlas.png", "atlas_T1", "atlas_labels")

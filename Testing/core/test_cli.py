@@ -96,8 +96,9 @@ def test_register_passes_its_options_on(files, quick, tmp_path):
     run(
         "register", files / "fixed.nii.gz", files / "moving.nrrd", "-o", tmp_path, "--align", "rigid", "--refine", "7",
         "--seed", 5, "--device", "cpu", "--memory", 900, "-p", "iterations=3", "--parameters", "similarity=lncc",
-        "--fixed-mask", files / "fixed_labels.nii.gz",
+        "--fixed-mask", files / "fixed_labels.nii.gz", "--region", files / "fixed_labels.nii.gz", "--taper", 7,
     )  # fmt: skip
+    assert set(np.unique(quick["region"].data)) == {0, 5, 9} and quick["taper"] == 7.0
     assert quick["align"] == "rigid" and quick["refine"] == 7 and quick["seed"] == 5 and quick["device"] == "cpu"
     assert quick["memory_mb"] == 900 and quick["parameters"] == {"iterations": 3, "similarity": "lncc"}
     assert quick["model"] == "avsm" and quick["moving_mask"] is None

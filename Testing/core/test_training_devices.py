@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from regnet.training.checkpoints import LAST
 from regnet.training.config import read_config
@@ -25,6 +26,7 @@ def gradients(run) -> list[torch.Tensor]:
     return [10.0 * state[name]["exp_avg"] for name in sorted(state)]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "one").mkdir()

@@ -27,6 +27,7 @@ def test_a_registration_from_request_to_files(start, tmp_path):
     host = start(run)
     np.save(tmp_path / "mask.npy", np.ones(GRID.shape, np.uint8))
     changes = {"parameters": {"iterations": 5}, "seed": 3, "align": "rigid", "fixed_mask": entry("mask.npy")}
+    changes |= {"region": entry("mask.npy"), "taper": 4.5}
     host.send(**request_for(tmp_path, "job", **changes))
     assert host.until("message", id="job") == {
         "event": "message", "id": "job", "level": "warning", "text": "Working at 2 mm.",
@@ -41,6 +42,7 @@ def test_a_registration_from_request_to_files(start, tmp_path):
     assert seen["parameters"] == {"iterations": 5} and seen["seed"] == 3 and seen["align"] == "rigid"
     assert seen["model"] == "avsm" and seen["device"] == "auto" and seen["refine"] == "auto"
     assert "moving_mask" not in seen and int(seen["fixed_mask"].data.sum()) == np.prod(GRID.shape)
+    assert seen["taper"] == 4.5 and seen["region"].data.dtype == seen["fixed_mask"].data.dtype
     np.testing.assert_array_equal(seen["fixed"].index_to_world, GRID.index_to_world)
     np.testing.assert_array_equal(seen["moving"].data[0].numpy(), np.load(tmp_path / "moving.npy"))
 

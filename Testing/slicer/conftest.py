@@ -84,6 +84,20 @@ def slot_errors(slicer_host):
         )
 
 
+@pytest.fixture(autouse=True)
+def no_warm_worker(request, monkeypatch):
+    """Panels are opened by the hundred: only for tests that ask for ``warming`` they start a worker then."""
+    if "warming" not in request.fixturenames:
+        from RegNetLib.scene_panel import ScenePanel
+
+        monkeypatch.setattr(ScenePanel, "_warm_up", lambda self: None)
+
+
+@pytest.fixture
+def warming():
+    """Opening a panel starts the worker, as it does for a user."""
+
+
 @pytest.fixture
 def process_events():
     """`process_events(until=None, timeout=None)`: run the event loop; True when the condition held (or none given)."""

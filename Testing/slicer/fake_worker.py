@@ -7,7 +7,7 @@ progress, can be cancelled), ``deaf`` (the same, but never obeys a cancel), ``cr
 (as ``shift``, but refuses a fixed image with an intensity above 1000), ``refuse-MODEL`` and ``slow-MODEL`` (as
 ``refuse`` and ``slow`` for that model, as ``shift`` for others). A seed moves the transform by as many millimetres.
 Where the model's parameter ``translation`` asks for a synthetic image, it sends one, and where ``fusion`` does not say
-``off``, a fused one. It also answers ``fuse``, ``correct``, and ``propagate``, with the nearest voxels.
+``off``, a fused one. It also answers ``fuse``, ``correct``, and ``propagate``, with the nearest voxels, and ``warm``.
 """
 
 from __future__ import annotations
@@ -57,9 +57,15 @@ def send(message: dict) -> None:
     sys.stdout.flush()
 
 
+def file_of(request: dict, name: str) -> Path:
+    """Of an array of the request, or of a volume that is kept for more requests than this one."""
+    kept = request[name].get("kept", False)
+    return Path(request["kept_folder" if kept else "folder"]) / request[name]["file"]
+
+
 def answer_fusion(request: dict) -> dict:
     folder = Path(request["folder"])
-    fixed = np.load(folder / request["fixed"]["file"], allow_pickle=False)
+    fixed = np.load(file_of(request, "fixed"), allow_pickle=False)
     np.save(folder / "fused.npy", fused(fixed, request["colours"]))
     place = {"index_to_world": request["fixed"]["index_to_world"], "ndim": request["fixed"]["ndim"]}
     return {"fused": {"file": "fused.npy", **place}, "report": {**FUSION, "weights": request["weights"]}}
@@ -67,7 +73,7 @@ def answer_fusion(request: dict) -> dict:
 
 def answer(request: dict) -> dict:
     folder = Path(request["folder"])
-    fixed = np.load(folder / request["fixed"]["file"], allow_pickle=False)
+    fixed = np.load(file_of(request, "fixed"), allow_pickle=False)
     np.save(folder / "displacement.npy", displacement(fixed.shape))
     np.save(folder / "warped.npy", fixed.astype(np.float32) + 0.25)
     place = {"index_to_world": request["fixed"]["index_to_world"], "ndim": request["fixed"]["ndim"]}
@@ -109,7 +115,7 @@ JUDGED = {
 def answer_judgement(request: dict) -> dict:
     """Half of the volume shrinks, the other half grows, and one voxel folds."""
     folder, matrix = Path(request["folder"]), np.array(request["fixed"]["index_to_world"])
-    shape = np.load(folder / request["fixed"]["file"], allow_pickle=False).shape
+    shape = np.load(file_of(request, "fixed"), allow_pickle=False).shape
     determinant = np.full(shape, 0.6, np.float32)
     determinant[shape[0] // 2 :] = 1.6
     determinant[FOLD] = -0.4
@@ -131,7 +137,7 @@ def answer_judgement(request: dict) -> dict:
 
 def placed(request: dict, name: str) -> tuple[np.ndarray, np.ndarray]:
     """An array of the request, (layers, D, H, W), and its index-to-world matrix."""
-    array = np.load(Path(request["folder"]) / request[name]["file"], allow_pickle=False)
+    array = np.load(file_of(request, name), allow_pickle=False)
     return array.reshape(-1, *array.shape[-3:]), np.array(request[name]["index_to_world"])
 
 
@@ -187,7 +193,7 @@ def answer_propagation(request: dict) -> dict:
 def answer_correction(request: dict) -> dict:
     """:func:`displacement` before the transforms that were sent."""
     folder = Path(request["folder"])
-    shape = np.load(folder / request["fixed"]["file"], allow_pickle=False).shape
+    shape = np.load(file_of(request, "fixed"), allow_pickle=False).shape
     np.save(folder / "corrected-0.npy", displacement(shape))
     place = {"index_to_world": request["fixed"]["index_to_world"], "ndim": request["fixed"]["ndim"]}
     step = {"affine": np.eye(4).tolist(), "displacement": {"file": "corrected-0.npy", **place}}
@@ -220,7 +226,7 @@ def improve(request: dict, cancelled: threading.Event, stopped: threading.Event)
     """Ten seconds of an optimisation; False if cancelled."""
     folder, identity = Path(request["folder"]), request["id"]
     matrix = np.array(request["fixed"]["index_to_world"])
-    field, steps = preview_fields(np.load(folder / request["fixed"]["file"], allow_pickle=False).shape)
+    field, steps = preview_fields(np.load(file_of(request, "fixed"), allow_pickle=False).shape)
     for step in range(100):
         progress = {"event": "progress", "fraction": step / 100, "stage": "refine 2x", "text": "", "can_stop": True}
         send({"id": identity, **progress})
@@ -244,6 +250,9 @@ def improve(request: dict, cancelled: threading.Event, stopped: threading.Event)
 
 def serve(mode: str, request: dict, cancelled: threading.Event, stopped: threading.Event) -> None:
     identity = request["id"]
+    if request["command"] == "warm":
+        send({"id": identity, "event": "warm", "complete": True})
+        return
     send({"id": identity, "event": "progress", "fraction": 0.1, "stage": "align", "text": "searching"})
     send({"id": identity, "event": "message", "level": "warning", "text": "A test warning."})
     if mode == "crash":

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 MODULES = HERE.parents[1] / "RegNetModules"
@@ -29,12 +30,14 @@ APPLICATION = host.install()
 import ctk  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
-from host.pictures import read_png, render_to_array, write_png  # noqa: E402
+from host.pictures import read_png, render_to_array  # noqa: E402
 
 PANEL_WIDTH, HEIGHT = 500, 1000
 VIEWS = {"Red": (660, HEIGHT), "Yellow": (540, HEIGHT // 2), "Green": (540, HEIGHT // 2)}
 GAP, BAR = 4, 6
 COLOURS = {"Red": (243, 74, 51), "Yellow": (237, 213, 76), "Green": (110, 176, 75)}
+GREY = (150, 150, 150)
+SCALE, SHADES = 2 / 3, 128
 PATIENCE_S = 600
 PICTURES = {
     "RegNetAVSM": "",
@@ -96,7 +99,7 @@ def slice_picture(name: str) -> np.ndarray:
     view = slicer.app.layoutManager().sliceWidget(name)
     view._native._set_size((width, height - BAR))
     wait()
-    bar = np.full((BAR, width, 3), COLOURS[name], np.uint8)
+    bar = np.full((BAR, width, 3), COLOURS.get(name, GREY), np.uint8)
     return np.concatenate([bar, render_to_array(view.sliceView().renderWindow())])
 
 
@@ -113,7 +116,14 @@ def save(panel, path: Path, hidden=()) -> None:
     line = np.full((GAP, yellow.shape[1], 3), 30, np.uint8)
     right = np.concatenate([yellow, line, green])
     column = np.full((HEIGHT, GAP, 3), 30, np.uint8)
-    write_png(str(path), np.concatenate([panel_picture(panel, path.parent, hidden), red, column, right], axis=1))
+    write_small(path, np.concatenate([panel_picture(panel, path.parent, hidden), red, column, right], axis=1))
+
+
+def write_small(path: Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) as small as the README shows it, in as many colours as it needs."""
+    whole = Image.fromarray(np.ascontiguousarray(picture))
+    small = whole.resize([round(SCALE * n) for n in whole.size], Image.Resampling.LANCZOS)
+    small.quantize(SHADES, dither=Image.Dither.NONE).save(path, optimize=True)
     print(path)
 
 
@@ -122,10 +132,9 @@ def save_panel(panel, path: Path) -> None:
     sections = panel.ui.modelParametersFrame.findChildren(ctk.ctkCollapsibleButton)
     for section in sections:
         section.collapsed = False
-    write_png(str(path), panel_picture(panel, path.parent))
+    write_small(path, panel_picture(panel, path.parent))
     for section in sections:
         section.collapsed = True
-    print(path)
 
 
 def save_run(panel, folder: Path, prefix: str) -> None:
@@ -171,7 +180,7 @@ def save_propagation(panel, folder: Path) -> None:
 
 
 def save_review(panel, folder: Path) -> None:
-    """The demo pair registered by AVSM, judged; edges, the window around the cursor, and the map of the determinant."""
+    """The demo pair registered by AVSM, judged, with the map of the determinant."""
     source = open_panel("RegNetAVSM")
     source.ui.demoButton.click()
     source.ui.applyButton.click()
@@ -186,13 +195,6 @@ def save_review(panel, folder: Path) -> None:
         sys.exit(f"The judgement failed: {panel.ui.judgeStatusLabel.text}")
     panel.ui.showPairButton.click()
     fit_views()
-    panel.ui.edgesButton.click()
-    save(panel, folder / "review-edges.png")
-    panel.ui.revealButton.click()
-    crosshair = slicer.mrmlScene.GetSingletonNode("default", "vtkMRMLCrosshairNode")
-    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
-    crosshair.SetCursorPositionXYZ([VIEWS["Red"][0] / 2, VIEWS["Red"][1] * 0.6, 0.0], red)
-    save(panel, folder / "review-reveal.png")
     panel.ui.mapComboBox.currentIndex = panel.ui.mapComboBox.findData("jacobian")
     save(panel, folder / "review-jacobian.png")
     source.cleanup()

@@ -158,11 +158,13 @@ def test_ui_and_parameter_node_name_the_same_parameters(scene):
     from RegNetLib.parameter_node import PanelParameterNode
 
     folder = ROOT / "RegNetModules/RegNet/Resources/UI"
-    roots = [ElementTree.parse(folder / f"{name}.ui").getroot() for name in ("RegNetPanel", "RegNetCorrect")]
+    names = ("RegNetPanel", "RegNetCorrect", "RegNetRegion")
+    roots = [ElementTree.parse(folder / f"{name}.ui").getroot() for name in names]
     properties = [p for root in roots for p in root.iter("property")]
     named = [p.find("string").text for p in properties if p.get("name") == "SlicerParameterName"]
     without_a_widget = {"model", "modelParameters", "syntheticVolume", "fusedVolume"}
     without_a_widget |= {"correctFixedPoints", "correctMovingPoints", "correctSegment"}
+    without_a_widget |= {"regionSegment", "fixedMaskSegment", "movingMaskSegment"}
     assert sorted(named) == sorted(set(PanelParameterNode.allParameters) - without_a_widget)
 
 

@@ -27,7 +27,8 @@ def test_a_module_opens_runs_and_closes_as_in_slicer(scene, module_factory, widg
     ExampleModule.events.clear()
     module = module_factory("ExampleModule", EXAMPLE)
     assert (module.title, slicer.modules.examplemodule.name) == ("Example", "ExampleModule")
-    assert [source["sampleName"] for source in SampleData.SampleDataLogic.sources].count("ExampleData") == 1
+    sources = SampleData.SampleDataLogic.sampleDataSourcesByCategory("Example")
+    assert [source.sampleName for source in sources] == ["ExampleData"]
     widget = widget_factory("ExampleModule", EXAMPLE)
     assert ExampleModule.events == ["setup", "enter"]
     assert slicer.util.getModuleWidget("ExampleModule") is widget

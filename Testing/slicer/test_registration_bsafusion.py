@@ -116,8 +116,9 @@ def agree(volume, image) -> None:
     assert len(found) == 3 or volume_to_array(volume).ndim == image.ndim
 
 
-@pytest.mark.parametrize("in_colour", [False, True])
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(
+    ("dims", "in_colour"), [(2, False), (2, True), (3, True), pytest.param(3, False, marks=pytest.mark.slow)]
+)
 def test_the_fused_volume_is_what_the_core_makes(panel, press_apply, press_fuse, dims, in_colour):
     """With the registration, and again by the step of the review with what the registration gave."""
     import regnet

@@ -76,6 +76,41 @@ def test_a_dense_result_does_not_go_into_a_linear_node(panel, press_apply):
     assert linear.GetTransformFromParent().TransformPoint((10.0, 20.0, 30.0)) == before
 
 
+def test_a_linear_result_replaces_a_dense_one(panel):
+    """In the same node, which is what the user has chosen; and the dense one can be had again."""
+    import vtk
+    from RegNetLib import conversion
+    from RegNetLib.history_undo import copy_content
+    from RegNetLib.result_import import ResultImporter
+
+    choose(panel, np.eye(4))
+    parameters, points = panel.parameters, np.array([(10.0, 20.0, 30.0), (-40.0, -30.0, 20.0)])
+    field = np.zeros((12, 14, 16, 3), np.float32)
+    field[..., 1] = np.linspace(0.0, 9.0, 16)
+    bend = conversion.pull_transform(np.eye(4), field, np.diag([8.0, 9.0, 10.0, 1.0]))
+    turn = conversion.pull_transform(rigid((10.0, -5.0, 20.0), (4.0, 5.0, 6.0)))
+
+    def result(pull):
+        added = []
+        both = parameters.fixedVolume, parameters.movingVolume
+        return ResultImporter(parameters, None, "DDIM")._fill_transform(pull, {}, *both, added), added
+
+    def mapped(node):
+        from_world = vtk.vtkGeneralTransform()
+        node.GetTransformFromWorld(from_world)
+        return through(from_world, points)
+
+    node, _added = result(bend)
+    parameters.resultTransform = node
+    dense = mapped(node)
+    again, added = result(turn)
+    assert again is node and node.IsLinear()
+    np.testing.assert_allclose(mapped(node), through(turn, points), atol=TOLERANCE_MM)
+    np.testing.assert_allclose(mapped(added[0]), dense, atol=TOLERANCE_MM)
+    copy_content(added[0], node)
+    np.testing.assert_allclose(mapped(node), dense, atol=TOLERANCE_MM)
+
+
 def test_matrix_of_a_chain_of_linear_transforms(scene):
     import vtk
     from RegNetLib import conversion
@@ -91,6 +126,7 @@ def test_matrix_of_a_chain_of_linear_transforms(scene):
     assert conversion.linear_matrix(bent) is None and isinstance(bent, vtk.vtkGeneralTransform)
 
 
+@pytest.mark.slow
 def test_it_is_compared_with_another_model(real_panel, process_events):
     """In the home module, without networks: both find the motion, and the history takes either up and back again."""
     import qt

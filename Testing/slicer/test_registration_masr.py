@@ -49,6 +49,7 @@ def smallest_determinant(transform, middle: np.ndarray, reach: float = 70.0, ste
     return float(np.linalg.det(jacobian).min())
 
 
+@pytest.mark.slow
 def test_t1_to_t2_without_trained_weights(panel, register):
     """The demo's patient: no affine transform could come as close."""
     transform, report, truth = register(brain_pair(), descriptor="MIND-SSC (no trained weights)", weights="None")
@@ -59,6 +60,7 @@ def test_t1_to_t2_without_trained_weights(panel, register):
     assert smallest_determinant(transform, truth.points.mean(0)) > 0.1
 
 
+@pytest.mark.slow
 def test_mr_to_ct_with_the_learned_descriptor(panel, register):
     """A painted head, with the weights that are shipped. Bone is bright in one and dark in the other."""
     transform, report, truth = register(head_pair(), start="Alignment alone")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import slicer
 from regnet.models import get_info
 from slicer.i18n import tr as _
 
-from .history import add_entry, settings_of
+from .history import MASKS, PLAIN, add_entry, settings_of
 from .inputs import build_request, placing_parent, without_pictures
 from .result_import import ResultImporter
 
@@ -41,10 +42,10 @@ class ComparedPair:
     outputVolume = syntheticVolume = fusedVolume = resultTransform = None
 
     def __init__(self, parameters) -> None:
-        names = ("fixedVolume", "movingVolume", "fixedMask", "movingMask")
+        names = ("fixedVolume", "movingVolume", *MASKS)
         nodes = {name: getattr(parameters, name) for name in names}
         self._kept = {name: (node.GetID(), node.GetName()) for name, node in nodes.items() if node is not None}
-        for name in ("alignment", "refinement", "refineSteps", "device", "seed"):
+        for name in ("alignment", "refinement", "device", *PLAIN):
             setattr(self, name, getattr(parameters, name))
         self._refine = parameters.refine_option()
         self.model = ""
@@ -53,6 +54,7 @@ class ComparedPair:
     movingVolume = property(lambda self: self._node("movingVolume"))
     fixedMask = property(lambda self: self._node("fixedMask"))
     movingMask = property(lambda self: self._node("movingMask"))
+    region = property(lambda self: self._node("region"))
 
     def refine_option(self) -> str | int:
         return self._refine
@@ -100,13 +102,13 @@ class ComparisonRun:
         """How much of all the work is done, ``part`` of the present model's among it."""
         return (len(self.rows) + part) / self.count
 
-    def next_request(self, folder) -> dict:
-        """Write the images into ``folder`` and describe the present model's run, as the worker's protocol has it."""
+    def next_request(self, folder, images) -> dict:
+        """The present model's run, see :func:`build_request`."""
         name, values = self._waiting[0]
         values = {**values, **without_pictures(name)}
         self._asked = self.pair.with_model(name)
         self._importer = ResultImporter(self._asked, placing_parent(self._asked.movingVolume), get_info(name).title)
-        self._sent = build_request(self._asked, values, folder)
+        self._sent = build_request(self._asked, values, folder, images)
         return self._sent
 
     def take(self, result: dict, folder) -> None:
@@ -116,7 +118,8 @@ class ComparisonRun:
             ValueError: the inputs are gone, with one sentence for the user.
         """
         name, values = self._waiting[0]
-        farthest = farthest_motion(result, self._sent["fixed"], folder)
+        fixed = {**self._sent["fixed"], "file": str(Path(self._sent["kept_folder"]) / self._sent["fixed"]["file"])}
+        farthest = farthest_motion(result, fixed, folder)
         transform = self._importer.load(result, folder)
         entry = add_entry(transform, settings_of(self._asked, name, values))
         report = result.get("report", {})
@@ -147,7 +150,7 @@ def farthest_motion(result: dict, fixed: dict, folder) -> float:
 
     Args:
         result: the worker's answer.
-        fixed: the fixed image, as it was described to the worker.
+        fixed: the fixed image, as it was described to the worker; its file in ``folder``, or with its whole path.
     """
     field = result.get("displacement")
     if field:

@@ -18,8 +18,8 @@ from .compare_views import MOST
 from .history_section import HistorySection, shown
 from .inputs import problem_of_pair
 from .job_section import SingleJobSection, stage_title
+from .jobs import State
 from .propagation_list import Row, TickList
-from .worker_client import State
 
 COMPARE_UI = Path(__file__).resolve().parent.parent / "Resources" / "UI" / "RegNetCompare.ui"
 DEFAULTS, PANELS = 0, 1
@@ -109,7 +109,7 @@ class CompareSection(SingleJobSection):
         super().start()
 
     def build_request(self, folder) -> dict:
-        return {**self._run.next_request(folder), "preview": False}
+        return {**self._run.next_request(folder, self._client.images), "preview": False}
 
     def take_over(self, result: dict, folder) -> None:
         """One model's result becomes an entry and a row; the next model is due."""

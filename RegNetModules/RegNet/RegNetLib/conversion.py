@@ -40,11 +40,42 @@ def volume_to_array(volume, parent=None) -> ImageArray:
         volume: a vtkMRMLScalarVolumeNode.
         parent: the transform node that places it in the world; None for none.
     """
-    if parent is None or parent.IsTransformToWorldLinear():
-        to_ras = _linear_to_world(parent) @ _ijk_to_ras(volume)
-        return ImageArray(np.array(slicer.util.arrayFromVolume(volume)), FLIP @ to_ras)
+    if not bends(parent):
+        return ImageArray(np.array(slicer.util.arrayFromVolume(volume)), place_in_world(volume, parent))
     image, to_ras = _resampled_through(volume, parent)
     return ImageArray(_image_to_numpy(image), FLIP @ to_ras)
+
+
+def bends(parent) -> bool:
+    """Whether a transform node, or one above it, is more than linear; None does not."""
+    return parent is not None and not parent.IsTransformToWorldLinear()
+
+
+def place_in_world(volume, parent) -> np.ndarray:
+    """From a volume's (i, j, k, 1) to LPS mm below a ``parent`` that does not bend."""
+    return FLIP @ _linear_to_world(parent) @ _ijk_to_ras(volume)
+
+
+def lattice_in_world(volume) -> tuple[tuple[int, int, int], np.ndarray]:
+    """(D, H, W) and the place of what :func:`volume_to_array` makes of a volume where the user sees it."""
+    parent = volume.GetParentTransformNode()
+    if not bends(parent):
+        return volume.GetImageData().GetDimensions()[::-1], place_in_world(volume, parent)
+    to_ras = _ijk_to_ras(volume)
+    low, high = _warped_bounds(volume, parent, to_ras)
+    to_ras[:3, 3] = (to_ras @ [*low, 1.0])[:3]
+    return tuple(int(n) for n in (high - low)[::-1] + 1), FLIP @ to_ras
+
+
+def is_constant(volume) -> bool:
+    """Whether all voxels of a volume node have the same value. A few of them, looked at first, nearly always differ: to
+    look at all of a large volume would be felt in the window."""
+    array = slicer.util.arrayFromVolume(volume)
+    few = array[tuple(slice(None, None, max(1, n // 16)) for n in array.shape)]
+    if (few != few.flat[0]).any():
+        return False
+    low, high = volume.GetImageData().GetScalarRange()
+    return low == high
 
 
 def labels_to_array(node) -> ImageArray | None:
@@ -177,16 +208,19 @@ def into_own_coordinates(pull, parent):
     """
     if parent is None:
         return pull
+    if not parent.IsTransformToWorldLinear():
+        return chained(pull, *_copied_parts(parent))
+    linear = vtk.vtkTransform()
+    linear.SetMatrix(slicer.util.vtkMatrixFromArray(np.linalg.inv(_linear_to_world(parent))))
+    return chained(pull, linear)
+
+
+def chained(*parts):
+    """The vtkGeneralTransform that applies ``parts`` one after the other; it follows later changes of them."""
     result = vtk.vtkGeneralTransform()
     result.PostMultiply()
-    result.Concatenate(pull)
-    if parent.IsTransformToWorldLinear():
-        linear = vtk.vtkTransform()
-        linear.SetMatrix(slicer.util.vtkMatrixFromArray(np.linalg.inv(_linear_to_world(parent))))
-        result.Concatenate(linear)
-    else:
-        for part in _copied_parts(parent):
-            result.Concatenate(part)
+    for part in parts:
+        result.Concatenate(part)
     return result
 
 

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from . import conversion
 from .fused_volume import outdate_fused
 from .history_undo import move_along, note_what_was
-from .result_nodes import FIXED, MOVING, REPORT, RESULT_PARENT, is_own_result, report_of
+from .result_nodes import FIXED, MOVING, REPORT, RESULT_PARENT, fill_transform, is_own_result, report_of
 from .transform_steps import SentTransform
 
 CORRECTION = "correction"
@@ -58,10 +58,7 @@ class CorrectionImporter:
         kind = "vtkMRMLTransformNode" if matrix is None else "vtkMRMLLinearTransformNode"
         node = slicer.mrmlScene.AddNewNodeByClass(kind, name)
         try:
-            if matrix is None:
-                node.SetAndObserveTransformFromParent(pull)
-            else:
-                node.SetMatrixTransformFromParent(matrix)
+            fill_transform(node, pull)
             self._describe(node, before, fixed, moving, result.get("report") or {})
         except Exception:
             slicer.mrmlScene.RemoveNode(node)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 from slicer.i18n import tr as _
 
 from . import conversion
 from .correct_points import Pair
 from .inputs import problem_of_pair, written
-from .propagation_labels import read_labels
 from .propagation_placing import problem_of_place
+from .region_inputs import marked_array
+from .segment_choice import present_segment, segment_identities
 from .transform_steps import SentTransform
 
 
@@ -29,8 +29,7 @@ def what_is_missing_to_place(parameters) -> str:
 def chosen_segment(parameters) -> str:
     """The identity of the segment that shows the region; empty for none."""
     node = parameters.correctSegmentation
-    identities = list(node.GetSegmentation().GetSegmentIDs()) if node is not None else []
-    return parameters.correctSegment if parameters.correctSegment in identities else next(iter(identities), "")
+    return present_segment(node, parameters.correctSegment) or next(iter(segment_identities(node)), "")
 
 
 def build_correct_request(parameters, pairs: list[Pair], folder) -> tuple[dict, SentTransform]:
@@ -76,9 +75,6 @@ def _region(parameters, folder) -> dict | None:
     identity = chosen_segment(parameters)
     if not identity:
         return None
-    node = parameters.correctSegmentation
-    labels = read_labels(node, [identity], parameters.fixedVolume)
-    inside = (labels.array[0] > 0).astype(np.uint8)
-    place = conversion.world_matrix(node.GetParentTransformNode()) @ labels.index_to_world
-    region = written(conversion.ImageArray(inside, place), "region", folder)
+    inside = marked_array(parameters.correctSegmentation, identity, parameters.fixedVolume, _("Region"))
+    region = written(inside, "region", folder)
     return {**region, "ndim": 2 if parameters.fixedVolume.GetImageData().GetDimensions()[2] == 1 else 3}

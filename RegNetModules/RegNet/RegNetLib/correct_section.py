@@ -19,6 +19,7 @@ from .correct_points import Pair, PointPairs
 from .correct_table import PairRow, PairTable
 from .history_undo import can_revert, revert
 from .job_section import SingleJobSection
+from .segment_choice import SegmentChoice, segment_identities
 from .slice_views import views_kept
 
 CORRECT_UI = Path(__file__).resolve().parent.parent / "Resources" / "UI" / "RegNetCorrect.ui"
@@ -40,10 +41,7 @@ class CorrectSection(SingleJobSection):
 
     def __init__(self, ui, client, get_parameters, on_result) -> None:
         self._ui, self._get_parameters, self._on_result = ui, get_parameters, on_result
-        self._importer: CorrectionImporter | None = None
         self._reason = ""
-        self._segments: list[str] = []
-        self._showing = False
         self.widget = slicer.util.loadUI(str(CORRECT_UI))
         vars(ui).update(vars(slicer.util.childWidgetVariables(self.widget)))
         ui.correctSection = self.widget
@@ -53,13 +51,13 @@ class CorrectSection(SingleJobSection):
         self._later.setInterval(0)
         self.points = PointPairs(get_parameters, self._later.start)
         self._table = PairTable(ui.pairsTable, self.points.jump)
+        self._segment = SegmentChoice(ui.correctSegmentComboBox, self._on_segment)
         super().__init__(client, ui.correctButton, ui.correctProgressBar, ui.correctStatusLabel)
         for widget, signal, slot in (
             (ui.addPairButton, "clicked()", self.points.begin_placing),
             (ui.deletePairButton, "clicked()", self.on_delete),
             (ui.clearPairsButton, "clicked()", self.points.clear),
             (ui.undoCorrectionButton, "clicked()", self.on_undo),
-            (ui.correctSegmentComboBox, "currentIndexChanged(int)", self._on_segment),
             (ui.pairsTable, "itemSelectionChanged()", self._refresh_buttons),
             (self._later, "timeout()", self.refresh),
         ):
@@ -70,6 +68,7 @@ class CorrectSection(SingleJobSection):
         self.suspend()
         self.points.close()
         self._table.close()
+        self._segment.close()
         super().close()
 
     def suspend(self) -> None:
@@ -78,7 +77,11 @@ class CorrectSection(SingleJobSection):
 
     def refresh(self) -> None:
         self.points.refresh()
-        self._show_segments()
+        parameters = self._get_parameters()
+        if parameters is None:
+            self._segment.show(None, "")
+        else:
+            self._segment.show(parameters.correctSegmentation, chosen_segment(parameters))
         self._table.show(self._rows())
         button, running = self._ui.correctButton, self.is_running()
         problem = "" if running else self.problem()
@@ -107,8 +110,9 @@ class CorrectSection(SingleJobSection):
         ui.undoCorrectionButton.enabled = corrected and not self._client.is_busy() and can_revert(parameters)
         for widget in (ui.correctModeComboBox, ui.correctSegmentationSelector, ui.correctAdvancedSection):
             widget.enabled = free
-        ui.correctSegmentComboBox.enabled = free and bool(self._segments)
-        ui.correctImagesCheckBox.enabled = free and not self._segments
+        segments = parameters is not None and bool(segment_identities(parameters.correctSegmentation))
+        ui.correctSegmentComboBox.enabled = free and segments
+        ui.correctImagesCheckBox.enabled = free and not segments
 
     def problem(self) -> str:
         parameters = self._get_parameters()
@@ -171,27 +175,8 @@ class CorrectSection(SingleJobSection):
         known = {row["name"]: row for row in correction_of(result).get("points") or []}
         return [_row(pair, pair.error(result), known.get(pair.label)) for pair in self.points.pairs()]
 
-    def _show_segments(self) -> None:
-        """Fill the list of segments, if the segmentation is another one or has changed."""
-        parameters, box = self._get_parameters(), self._ui.correctSegmentComboBox
-        node = parameters.correctSegmentation if parameters is not None else None
-        segmentation = node.GetSegmentation() if node is not None else None
-        found = list(segmentation.GetSegmentIDs()) if segmentation is not None else []
-        names = [segmentation.GetSegment(identity).GetName() or identity for identity in found]
-        self._showing = True
-        try:
-            if found != self._segments or names != [box.itemText(number) for number in range(box.count)]:
-                box.clear()
-                box.addItems(names)
-                self._segments = found
-            if found:
-                box.currentIndex = found.index(chosen_segment(parameters))
-        finally:
-            self._showing = False
-
-    def _on_segment(self, number: int) -> None:
-        if not self._showing and 0 <= number < len(self._segments):
-            self._get_parameters().correctSegment = self._segments[number]
+    def _on_segment(self, identity: str) -> None:
+        self._get_parameters().correctSegment = identity
 
 
 def _row(pair: Pair, error: float, known: dict | None) -> PairRow:

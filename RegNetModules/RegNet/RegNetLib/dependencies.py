@@ -31,6 +31,11 @@ def ensure_dependencies() -> None:
     _install_requirements()
 
 
+def are_complete() -> bool:
+    """Whether the worker could start as things are. Imports, installs and asks nothing."""
+    return find_spec("torch") is not None and not missing_requirements()
+
+
 def missing_requirements() -> list[str]:
     """The lines of the requirements file whose package is not installed. Imports nothing."""
     return [line for line in _requirements() if not _is_installed(line)]

@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 from .fuse_inputs import MODEL_TITLE, build_fuse_request, seen_through, what_is_missing_to_fuse
 from .fused_volume import FusionImporter, tell_fusion
 from .job_section import SingleJobSection
-from .worker_client import State
+from .jobs import State
 
 
 class FuseSection(SingleJobSection):
@@ -22,7 +22,6 @@ class FuseSection(SingleJobSection):
 
     def __init__(self, ui, client, get_parameters, on_fused) -> None:
         self._ui, self._get_parameters, self._on_fused = ui, get_parameters, on_fused
-        self._importer: FusionImporter | None = None
         self._reason = ""
         super().__init__(client, ui.fuseButton, ui.fuseProgressBar, ui.fuseStatusLabel)
 

@@ -23,7 +23,14 @@ from .result_nodes import FIXED, MOVING, report_of
 ENTRY, PICTURE = "RegNet.HistoryEntry", "RegNet.HistoryPicture"
 """Attributes of an entry: JSON, and a PNG file in base 64."""
 TRANSFORM, FIXED_VOLUME, MOVING_VOLUME = "RegNetHistoryTransform", "RegNetHistoryFixed", "RegNetHistoryMoving"
-MASKS = {"fixedMask": "RegNetHistoryFixedMask", "movingMask": "RegNetHistoryMovingMask"}
+MASKS = {
+    "fixedMask": "RegNetHistoryFixedMask",
+    "movingMask": "RegNetHistoryMovingMask",
+    "region": "RegNetHistoryRegion",
+}
+"""Parameters that are nodes -> role of the entry's reference to them."""
+PLAIN = ("refineSteps", "seed", "fixedMaskSegment", "movingMaskSegment", "regionSegment", "regionTaper")
+"""Parameters that are numbers or names."""
 """Settings that are nodes, and the node references that keep them."""
 NUMBERS = ("similarity_metric", "similarity_before", "similarity_after", "folding_percent", "sdlogj")
 
@@ -125,9 +132,8 @@ def settings_of(parameters, model: str, values: dict) -> dict:
         "values": values,
         "alignment": parameters.alignment.value,
         "refinement": parameters.refinement.value,
-        "refineSteps": parameters.refineSteps,
         "device": parameters.device.value,
-        "seed": parameters.seed,
+        **{name: getattr(parameters, name) for name in PLAIN},
         **{name: node.GetID() for name in MASKS if (node := getattr(parameters, name)) is not None},
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from .history import MASKS, Entry
+from .history import MASKS, PLAIN, Entry
 from .parameter_node import Alignment, Device, Refinement
 
 
@@ -27,8 +27,8 @@ def put_back(entry: Entry, parameters, model_section) -> None:
         for name, kind in (("alignment", Alignment), ("refinement", Refinement), ("device", Device)):
             if settings.get(name) in [choice.value for choice in kind]:
                 setattr(parameters, name, kind(settings[name]))
-        for name in ("refineSteps", "seed"):
-            if isinstance(settings.get(name), int):
+        for name in PLAIN:
+            if isinstance(settings.get(name), type(getattr(parameters, name))):
                 setattr(parameters, name, settings[name])
         for name, role in MASKS.items():
             setattr(parameters, name, entry.node.GetNodeReference(role))

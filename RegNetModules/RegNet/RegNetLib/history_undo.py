@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from . import conversion, history
 from .fused_volume import outdate_fused
-from .result_nodes import FIXED, MOVING, REPORT, RESULT_PARENT, is_own_result
+from .result_nodes import FIXED, MOVING, REPORT, RESULT_PARENT, fill_transform, is_own_result
 
 BEFORE, BEFORE_PARENT = "RegNetResultBefore", "RegNetMovingParentBefore"
 """Node references from a result to the panel's result before it, and to what the moving volume was under then."""
@@ -41,12 +41,7 @@ def keep_apart(node):
 
 def copy_content(source, target) -> None:
     """Make a transform node what another one is, but for its name. A field is shared."""
-    pull = source.GetTransformFromParent()
-    matrix = conversion.linear_matrix(pull)
-    if matrix is None:
-        target.SetAndObserveTransformFromParent(pull)
-    else:
-        target.SetMatrixTransformFromParent(matrix)
+    fill_transform(target, source.GetTransformFromParent())
     for role in (FIXED, MOVING, RESULT_PARENT, BEFORE, BEFORE_PARENT):
         target.SetNodeReferenceID(role, source.GetNodeReferenceID(role))
     for attribute in {*source.GetAttributeNames(), *target.GetAttributeNames()}:

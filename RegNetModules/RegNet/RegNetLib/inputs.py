@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from . import conversion
 from .colours import colours_of
+from .region_inputs import marked_array, problem_of_region, region_array
 from .result_nodes import RESULT_PARENT, is_own_result
 
 MINIMUM_SIZE = 16
@@ -14,7 +15,11 @@ MINIMUM_SIZE = 16
 
 def what_is_missing(parameters) -> str:
     """One sentence that says why the registration cannot start; empty when it can. Cheap: called at every change."""
-    return problem_of_pair(parameters.fixedVolume, parameters.movingVolume) or _problem_of_outputs(parameters)
+    return (
+        problem_of_pair(parameters.fixedVolume, parameters.movingVolume)
+        or _problem_of_outputs(parameters)
+        or problem_of_region(parameters)
+    )
 
 
 def problem_of_pair(fixed, moving) -> str:
@@ -65,8 +70,7 @@ def _problem_of(volume) -> str:
         return _("Volume “{name}” has only {size} voxels; at least {minimum} are needed along each axis.").format(
             name=name, size=" × ".join(map(str, image.GetDimensions())), minimum=MINIMUM_SIZE
         )
-    low, high = image.GetScalarRange()
-    if low == high:
+    if conversion.is_constant(volume):
         return _("Volume “{name}” has the same value everywhere; choose one that shows something.").format(name=name)
     return ""
 
@@ -87,15 +91,19 @@ def placing_parent(moving):
     return parent
 
 
-def build_request(parameters, model_parameters: dict, folder) -> dict:
-    """Write the images into ``folder`` and describe the run, as the worker's protocol has it (LPS everywhere)."""
+def build_request(parameters, model_parameters: dict, folder, images) -> dict:
+    """Describe the run as the worker's protocol has it (LPS everywhere): the volumes among the sent ``images``, what
+    else there is in ``folder``."""
     fixed, moving = parameters.fixedVolume, parameters.movingVolume
     return {
         "command": "register",
-        "fixed": written(conversion.volume_to_array(fixed, fixed.GetParentTransformNode()), "fixed", folder),
-        "moving": written(conversion.volume_to_array(moving, placing_parent(moving)), "moving", folder),
-        "fixed_mask": _mask(parameters.fixedMask, "fixed_mask", folder),
-        "moving_mask": _mask(parameters.movingMask, "moving_mask", folder),
+        "kept_folder": str(images.folder.path),
+        "fixed": images.entry(fixed, fixed.GetParentTransformNode()),
+        "moving": images.entry(moving, placing_parent(moving)),
+        "fixed_mask": _mask(parameters.fixedMask, parameters.fixedMaskSegment, fixed, "fixed_mask", folder),
+        "moving_mask": _mask(parameters.movingMask, parameters.movingMaskSegment, moving, "moving_mask", folder),
+        "region": _region(parameters, folder),
+        "taper": parameters.regionTaper,
         "model": parameters.model,
         "align": parameters.alignment.value,
         "refine": parameters.refine_option(),
@@ -112,14 +120,18 @@ def without_pictures(model: str) -> dict:
     return {"fusion": "off"} if info.fuses else {"translation": False} if info.translates else {}
 
 
-def _mask(node, name: str, folder) -> dict | None:
-    if node is None:
-        return None
-    labels = conversion.labels_to_array(node)
-    if labels is None:
-        raise ValueError(_("Mask “{name}” is empty; choose another one or none.").format(name=node.GetName()))
-    inside = conversion.ImageArray((labels.array > 0).astype("uint8"), labels.index_to_world)
-    return written(inside, name, folder)
+def _mask(node, segment: str, volume, name: str, folder) -> dict | None:
+    return _marked(marked_array(node, segment, volume, _("Mask")), volume, name, folder) if node is not None else None
+
+
+def _region(parameters, folder) -> dict | None:
+    region, fixed = region_array(parameters), parameters.fixedVolume
+    return _marked(region, fixed, "region", folder) if region is not None else None
+
+
+def _marked(image: conversion.ImageArray, volume, name: str, folder) -> dict:
+    """A part of a volume that is one voxel thick is not flat for that."""
+    return {**written(image, name, folder), "ndim": image.ndim if is_flat(volume) else 3}
 
 
 def written(image: conversion.ImageArray, name: str, folder) -> dict:

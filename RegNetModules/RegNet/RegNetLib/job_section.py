@@ -9,8 +9,8 @@ from slicer.i18n import tr as _
 
 from .connections import Connections
 from .dependencies import DependencyError, ensure_dependencies
+from .jobs import Job, Listener, State, not_handed_over
 from .private_folder import PrivateFolder
-from .worker_client import Job, Listener, State
 
 STAGES = {
     "read": _("Reading the images"),
@@ -90,9 +90,13 @@ class JobSection(Listener):
     def abandon(self) -> None:
         """Forget a job without touching any node: the scene or the panel is going away."""
         if self._job is not None:
-            self._job = None
+            self._forget_job()
             self._client.stop()
             self.refresh()
+
+    def _forget_job(self) -> None:
+        """It is over. A derived class lets go of what it kept for the answer: the scene may have been closed."""
+        self._job = None
 
     def on_button(self) -> None:
         if self.is_running():
@@ -145,14 +149,16 @@ class JobSection(Listener):
     def on_failed(self, kind: str, text: str) -> None:
         if self._job is None:
             return
-        self._job = None
+        self._forget_job()
         self.show_status(text, failed=kind != "cancelled")
         self.refresh()
 
 
 class SingleJobSection(JobSection):
     """Work of one job. A derived class says what is sent (``build_request``) and what becomes of the answer
-    (``take_over``)."""
+    (``take_over``); until then it may keep an ``_importer``, which is None between jobs."""
+
+    _importer = None
 
     def build_request(self, folder) -> dict:
         """What to ask of the worker, the images written into ``folder``; remembers what the answer will be about."""
@@ -179,14 +185,12 @@ class SingleJobSection(JobSection):
         except (DependencyError, ValueError) as error:
             self._give_up(folder, str(error))
         except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or _("not enough memory")
-            text = _("The images could not be handed to the worker ({reason}); free some space and try again.")
-            self._give_up(folder, text.format(reason=reason))
+            self._give_up(folder, not_handed_over(error))
 
     def _give_up(self, folder, text: str) -> None:
         """The job could not be started: leave nothing and say why."""
         logging.info("RegNet did not start: %s", text)
-        self._job = None
+        self._forget_job()
         if folder is not None:
             folder.remove()
         self.show_status(text, failed=True)
@@ -194,5 +198,9 @@ class SingleJobSection(JobSection):
 
     def on_done(self, result: dict, folder) -> None:
         self.take_over(result, folder)
-        self._job = None
+        self._forget_job()
         self.refresh()
+
+    def _forget_job(self) -> None:
+        super()._forget_job()
+        self._importer = None

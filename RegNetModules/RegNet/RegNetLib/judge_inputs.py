@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from . import conversion
 from .inputs import is_flat, problem_of_pair, written
 from .propagation_labels import partners, read_labels
-from .propagation_placing import drawing_matrix, is_linear, leading_transform, step_through, target_parent, world_place
+from .propagation_placing import drawing_matrix, is_linear, leading_transform, problem_of_place, target_parent
 from .result_nodes import report_of
 from .transform_steps import SentTransform, TransformStep
 
@@ -62,9 +62,8 @@ def fingerprint(subject) -> str:
     fixed, moving = subject.volumes()
     size = np.array(fixed.GetImageData().GetDimensions(), float)
     steps = (size - 1) / (PROBES - 1)
-    matrix = world_place(fixed, target_parent(fixed)) @ np.diag([*steps, 1.0])
     index = np.stack(np.meshgrid(*[np.arange(PROBES)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    points = index @ matrix[:3, :3].T + matrix[:3, 3]
+    points = _map_points(target_parent(fixed), _applied(conversion.own_place(fixed), index * steps), to_world=True)
     moved = _map_points(leading_transform(moving, subject.transform()), points)
     probes = np.concatenate([points.ravel(), moved.ravel(), conversion.own_place(moving).ravel()])
     rounded = np.round(probes, 2) + 0.0  # no minus zero
@@ -84,7 +83,7 @@ def target_errors(subject, chosen) -> dict[str, float]:
     if len(points[0]) != len(points[1]) or not len(points[0]):
         text = _("There are {fixed} fixed and {moving} moving points; they must come in pairs.")
         raise ValueError(text.format(fixed=len(points[0]), moving=len(points[1])))
-    onto = conversion.world_matrix(target_parent(fixed)) @ drawing_matrix(chosen.fixed_points, fixed)
+    onto = _straight_place(fixed) @ drawing_matrix(chosen.fixed_points, fixed)
     own = drawing_matrix(chosen.moving_points, moving, subject.transform())
     leading = leading_transform(moving, subject.transform())
     mapped = _map_points(leading, _applied(onto, points[0]))
@@ -101,11 +100,26 @@ def _applied(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def _map_points(parent, points: np.ndarray) -> np.ndarray:
-    """World points (N, 3), LPS mm, in the coordinates below ``parent``."""
-    from_world = vtk.vtkGeneralTransform()
-    parent.GetTransformFromWorld(from_world)
-    return conversion.flipped_points([from_world.TransformPoint(one) for one in conversion.flipped_points(points)])
+def _straight_place(volume) -> np.ndarray:
+    """What places a target, as a matrix in LPS mm.
+
+    Raises:
+        ValueError: it bends the volume: nobody knows then where on its resampled voxels something lies.
+    """
+    parent = target_parent(volume)
+    problem = problem_of_place(volume, parent)
+    if problem:
+        raise ValueError(problem)
+    return conversion.world_matrix(parent)
+
+
+def _map_points(parent, points: np.ndarray, to_world: bool = False) -> np.ndarray:
+    """World points (N, 3), LPS mm, in the coordinates below ``parent`` (None for none); or the other way round."""
+    if parent is None:
+        return points
+    through = vtk.vtkGeneralTransform()
+    (parent.GetTransformToWorld if to_world else parent.GetTransformFromWorld)(through)
+    return conversion.flipped_points([through.TransformPoint(one) for one in conversion.flipped_points(points)])
 
 
 def _points(markups) -> np.ndarray:
@@ -118,12 +132,11 @@ def _points(markups) -> np.ndarray:
 
 def _steps(subject, target: conversion.ImageArray, folder) -> list[dict]:
     """The transform with its own fields, so that no fold is lost, where these hold the fixed volume; else sampled."""
-    fixed, moving = subject.volumes()
-    sent = SentTransform(leading_transform(moving, subject.transform()), target)
+    leading = leading_transform(subject.volumes()[1], subject.transform())
+    sent = SentTransform(leading, target)
     if _are_held(sent.steps, target):
         return sent.sent(folder)
-    _place, affine, field = step_through(subject.transform(), moving, fixed, backwards=False)
-    return [TransformStep(affine, field).sent("transform-0", folder)]
+    return [TransformStep(np.eye(4), conversion.displacement_through(leading, target)).sent("transform-0", folder)]
 
 
 def _are_held(steps: list[TransformStep], target: conversion.ImageArray) -> bool:
@@ -155,7 +168,7 @@ def _labels(subject, chosen, folder) -> dict:
         raise ValueError(text.format(fixed=fixed_node.GetName(), moving=moving_node.GetName()))
     reference = read_labels(fixed_node, theirs, fixed)
     own = drawing_matrix(moving_node, moving, subject.transform())
-    onto = conversion.world_matrix(target_parent(fixed)) @ drawing_matrix(fixed_node, fixed)
+    onto = _straight_place(fixed) @ drawing_matrix(fixed_node, fixed)
     ndim = 2 if is_flat(fixed) else 3
     sides = (("moving", carried, own), ("fixed", reference, onto))
     found = {}

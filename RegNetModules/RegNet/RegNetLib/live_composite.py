@@ -127,7 +127,7 @@ class Checkerboard:
             np.floor((to_mm.GetElement(axis, axis) * np.arange(size[axis]) + to_mm.GetElement(axis, 3)) / self._tile_mm)
             for axis in (0, 1)
         )
-        even = (rows[:, None] + columns[None, :]) % 2 == 0
+        even = (rows % 2 == 0)[:, None] == (columns % 2 == 0)[None, :]
         fill_mask(self._tiles, even, size[2])
         fill_mask(self._other_tiles, ~even, size[2])
 

@@ -142,11 +142,7 @@ class LivePreview:
         if self._below is None:
             parent = slicer.mrmlScene.GetNodeByID(self._parent_id) if self._parent_id else None
             self._below = conversion.into_own_coordinates(vtk.vtkGeneralTransform(), parent)
-        result = vtk.vtkGeneralTransform()
-        result.PostMultiply()
-        result.Concatenate(pull)
-        result.Concatenate(self._below)
-        return result
+        return conversion.chained(pull, self._below)
 
 
 def _node():

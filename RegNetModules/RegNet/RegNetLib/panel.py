@@ -18,6 +18,7 @@ from .live_preview import put_all_back
 from .model_section import ModelSection
 from .parameter_form import ParameterForm
 from .parameter_node import PanelParameterNode
+from .region_section import RegionSection
 from .result_section import ResultSection
 from .review import ReviewSection
 from .review_subject import PanelSubject
@@ -52,6 +53,8 @@ class RegistrationPanel(ScenePanel):
         self.ui.demoButton.visible = demo_folder() is not None
         load = self._load_parameters_ui if self.PARAMETERS_UI else None
         self.model = ModelSection(self.ui, self._get_parameters, choose=not self.MODEL, load=load)
+        self.region = RegionSection(self.ui, self._get_parameters, self._on_region_changed)
+        panel.layout().insertWidget(panel.layout().indexOf(self.ui.inputsSection) + 1, self.region.widget)
         self.result = ResultSection(self.ui)
         self.fuse = FuseSection(self.ui, self.client, self._get_parameters, self._on_fused)
         subject = PanelSubject(self._get_parameters)
@@ -73,16 +76,20 @@ class RegistrationPanel(ScenePanel):
         """The shown model's parameters."""
         return self.model.form
 
+    def model_to_warm(self) -> str:
+        return self.parameters.model
+
     def jobs(self) -> tuple:
         return self.run, self.fuse, self.judge, self.correct
 
     def close_sections(self) -> None:
-        for section in (self.review, self.history, self.model, self.connections):
+        for section in (self.review, self.history, self.model, self.region, self.connections):
             section.close()
 
     def enter(self) -> None:
         super().enter()
         self.run.resume()
+        self.region.refresh()  # segments may have been added meanwhile
         self.run.refresh()
         self.fuse.refresh()  # weights, or torch, may have been installed meanwhile
         self.judge.refresh()
@@ -118,6 +125,7 @@ class RegistrationPanel(ScenePanel):
         with slicer.util.NodeModify(side):
             side.fixedVolume, side.movingVolume = side.movingVolume, side.fixedVolume
             side.fixedMask, side.movingMask = side.movingMask, side.fixedMask
+            side.fixedMaskSegment, side.movingMaskSegment = side.movingMaskSegment, side.fixedMaskSegment
 
     def _load_parameters_ui(self) -> tuple:
         widget = slicer.util.loadUI(self.resourcePath(self.PARAMETERS_UI))
@@ -139,12 +147,17 @@ class RegistrationPanel(ScenePanel):
         self._refresh_sections()
 
     def _refresh_sections(self) -> None:
+        self.region.refresh()
         self.run.refresh()
         self.fuse.refresh()
         self.review.refresh()
         self.judge.refresh()
         self.history.refresh()
         self.correct.refresh()
+
+    def _on_region_changed(self) -> None:
+        self.region.refresh()
+        self.run.refresh()
 
     def _get_model(self):
         name, values = self.model.chosen()

@@ -8,6 +8,7 @@ from typing import Annotated, Union
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
+    vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLTransformNode,
@@ -116,6 +117,8 @@ class Comparison(enum.Enum):
 
 Labels = Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]  # noqa: UP007 - Slicer looks for Union
 """Where an image counts. Slicer needs the None to store that there is none."""
+Place = Union[vtkMRMLMarkupsROINode, vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]  # noqa: UP007
+"""A region of interest."""
 
 
 @parameterNodeWrapper
@@ -125,13 +128,19 @@ class PanelParameterNode:
     ``model`` and ``modelParameters`` (JSON: model name -> its parameters) are bound by the panel itself, because the
     widgets for them depend on the model. ``syntheticVolume`` and ``fusedVolume`` have no widget: they are what the last
     run of a model that translates, and the last fusion, have made. Nor have ``correctFixedPoints`` and
-    ``correctMovingPoints``, which the user places, and ``correctSegment``, whose choices depend on the segmentation.
+    ``correctMovingPoints``, which the user places, and the segments, whose choices depend on the segmentation; an empty
+    one of a mask or region stands for all of its segments.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
     movingVolume: vtkMRMLScalarVolumeNode
     fixedMask: Labels
     movingMask: Labels
+    fixedMaskSegment: str = ""
+    movingMaskSegment: str = ""
+    region: Place
+    regionSegment: str = ""
+    regionTaper: Annotated[float, WithinRange(0.0, 1000.0)] = 10.0
     model: str = ""
     modelParameters: str = "{}"
     alignment: Alignment = Alignment.AUTO

@@ -12,8 +12,8 @@ import numpy as np
 class PrivateFolder:
     """A temporary folder (mode 0700) of .npy files. ``remove`` leaves nothing of it; removing twice is fine."""
 
-    def __init__(self, parent: str | Path | None = None) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="regnet-", dir=str(parent) if parent else None))
+    def __init__(self, parent: str | Path | None = None, prefix: str = "regnet-") -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=str(parent) if parent else None))
         self.path.chmod(0o700)
 
     def save(self, name: str, array: np.ndarray) -> str:

@@ -58,6 +58,9 @@ class PropagationPanel(ScenePanel):
         self.addObserver(scene, scene.NodeAddedEvent, self.on_nodes_changed)
         self.addObserver(scene, scene.NodeRemovedEvent, self.on_nodes_changed)
 
+    def model_to_warm(self) -> str:
+        return self.parameters.model
+
     def jobs(self) -> tuple:
         return (self.run,)
 

@@ -9,10 +9,10 @@ from slicer.i18n import tr as _
 
 from .dependencies import DependencyError, ensure_dependencies
 from .job_section import JobSection, stage_title
+from .jobs import Job, State, not_handed_over
 from .private_folder import PrivateFolder
 from .propagation_inputs import what_is_missing_to_propagate
 from .propagation_run import PropagationRun, SharedFolder, listed
-from .worker_client import Job, State
 
 
 class PropagationSection(JobSection):
@@ -194,11 +194,7 @@ def _told(error: Exception) -> str:
     if isinstance(error, (DependencyError, ValueError)):
         return str(error)
     logging.error("RegNet could not hand over its inputs", exc_info=error)
-    reason = getattr(error, "strerror", None) or (
-        _("not enough memory") if isinstance(error, MemoryError) else str(error) or type(error).__name__
-    )
-    text = _("The images could not be handed to the worker ({reason}); free some space and try again.")
-    return text.format(reason=reason)
+    return not_handed_over(error)
 
 
 def _quoted(names: list[str]) -> str:

@@ -10,12 +10,13 @@ import json
 
 import numpy as np
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from . import conversion
 from .fused_volume import FUSED, fill_fused, keep_fused, outdate_fused, read_fused
 from .history_undo import copy_content, keep_apart, note_what_was
-from .result_nodes import FIXED, MOVING, REPORT, RESULT_PARENT
+from .result_nodes import FIXED, MOVING, REPORT, RESULT_PARENT, fill_transform
 
 SYNTHETIC = "RegNet.Synthetic"
 """Attribute that marks a volume as made up by a network, and says from what and by which model."""
@@ -35,6 +36,8 @@ class ResultImporter:
         self._fixed_id = parameters.fixedVolume.GetID()
         self._moving_id = parameters.movingVolume.GetID()
         self._parent_id = moving_parent.GetID() if moving_parent is not None else ""
+        # As it is now: it may be moved or removed before the result is there.
+        self._below = conversion.into_own_coordinates(vtk.vtkGeneralTransform(), moving_parent)
         self._title = model_title
         self._earlier = None
         self.synthetic = self.fused = None
@@ -48,7 +51,8 @@ class ResultImporter:
         fixed, moving = self._node(self._fixed_id), self._node(self._moving_id)
         if fixed is None or moving is None:
             raise ValueError(_("the fixed or the moving volume was removed meanwhile"))
-        pull = conversion.into_own_coordinates(_pull(result, folder), self._node(self._parent_id))
+        pull = _pull(result, folder)
+        pull = conversion.chained(pull, self._below) if self._parent_id else pull
         warped = self._warped(result, folder, moving) if self._parameters.createVolume else None
         synthetic, fused = _synthetic(result, folder), read_fused(result, folder)
         added, previous, self._earlier = [], self._parameters.resultTransform, None
@@ -97,13 +101,11 @@ class ResultImporter:
             self._earlier = keep_apart(node)
             added += [self._earlier] if self._earlier is not None else []
         node.SetAndObserveTransformNodeID(None)  # the result speaks of the world
-        if matrix is None:
-            node.SetAndObserveTransformFromParent(pull)
-        else:
-            node.SetMatrixTransformFromParent(matrix)
+        fill_transform(node, pull)
         node.SetNodeReferenceID(FIXED, fixed.GetID())
         node.SetNodeReferenceID(MOVING, moving.GetID())
-        node.SetNodeReferenceID(RESULT_PARENT, self._parent_id or None)
+        parent = self._node(self._parent_id)
+        node.SetNodeReferenceID(RESULT_PARENT, parent.GetID() if parent is not None else None)
         node.SetAttribute(REPORT, json.dumps(result.get("report", {})))
         node.CreateDefaultDisplayNodes()
         return node

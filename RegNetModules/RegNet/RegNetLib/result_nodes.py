@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from . import conversion
+
 FIXED, MOVING = "spatialRegistrationFixed", "spatialRegistrationMoving"
 """The node references that Slicer's registration modules share."""
 RESULT_PARENT = "RegNetMovingParent"
@@ -24,3 +26,14 @@ def report_of(transform) -> dict:
     except ValueError:
         return {}
     return report if isinstance(report, dict) else {}
+
+
+def fill_transform(node, pull) -> None:
+    """Make a transform node what ``pull`` is, a vtkGeneralTransform from its parent; as a matrix where it is linear."""
+    matrix = conversion.linear_matrix(pull)
+    if matrix is None:
+        node.SetAndObserveTransformFromParent(pull)
+        return
+    if not node.IsA("vtkMRMLLinearTransformNode"):
+        node.SetAndObserveTransformFromParent(None)  # while it holds a field it takes no matrix
+    node.SetMatrixTransformFromParent(matrix)

@@ -7,9 +7,9 @@ from slicer.i18n import tr as _
 
 from .inputs import build_request, placing_parent, what_is_missing
 from .job_section import SingleJobSection
+from .jobs import State
 from .live_preview import LivePreview
 from .result_import import ResultImporter
-from .worker_client import State
 
 
 class RunSection(SingleJobSection):
@@ -29,7 +29,6 @@ class RunSection(SingleJobSection):
         self._on_preview = on_preview or (lambda: None)
         self._preview = LivePreview()
         self._get_parameters, self._get_model, self._on_result = get_parameters, get_model, on_result
-        self._importer: ResultImporter | None = None
         super().__init__(client, ui.applyButton, ui.progressBar, ui.statusLabel)
         self._connections.add(ui.stopButton, "clicked()", self.on_stop)
 
@@ -49,7 +48,13 @@ class RunSection(SingleJobSection):
         ui.stopButton.enabled = running and self._client.can_stop()
         if not self._wants_preview():
             self._preview.hide()
-        for section in (ui.inputsSection, ui.modelSection, ui.alignmentSection, ui.outputSection):
+        for section in (
+            ui.inputsSection,
+            ui.regionSection,
+            ui.modelSection,
+            ui.alignmentSection,
+            ui.outputSection,
+        ):
             section.enabled = not running
 
     def on_stop(self) -> None:
@@ -83,7 +88,8 @@ class RunSection(SingleJobSection):
         parent = placing_parent(parameters.movingVolume)
         self._importer = ResultImporter(parameters, parent, title)
         self._preview.begin(parameters.movingVolume, parent)
-        return {**build_request(parameters, values, folder), "model": name, "preview": parameters.livePreview}
+        request = build_request(parameters, values, folder, self._client.images)
+        return {**request, "model": name, "preview": parameters.livePreview}
 
     def on_state(self, state: State) -> None:
         if state not in (State.PREPARING, State.RUNNING):

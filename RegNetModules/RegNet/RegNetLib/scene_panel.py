@@ -52,6 +52,10 @@ class ScenePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show what can be done now."""
         raise NotImplementedError
 
+    def model_to_warm(self) -> str:
+        """The model whose first run should not have to wait for anything to be loaded; empty for none."""
+        return ""
+
     def setup(self) -> None:
         super().setup()
         self.logic = self.make_logic()
@@ -75,9 +79,15 @@ class ScenePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._forget_parameters()
         self.close_sections()
         self.removeObservers()
+        self.client.forget_images()
 
     def enter(self) -> None:
         self._observe_parameters()
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        if self.parameters is not None and self.model_to_warm():
+            self.client.warm(self.model_to_warm())
 
     def suspend(self) -> None:
         """Take out of the slice views what only this panel can switch off."""
@@ -90,6 +100,7 @@ class ScenePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             job.abandon()
         self.suspend()
         self._forget_parameters()
+        self.client.forget_images()
 
     def on_scene_start_import(self, *_arguments) -> None:
         """While nodes arrive one by one, the selectors would overwrite what the scene says of them."""
@@ -101,6 +112,8 @@ class ScenePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def on_scene_ready(self, *_arguments) -> None:
         if self.parent.isEntered or any(job.is_running() for job in self.jobs()):
             self._observe_parameters()
+        if self.parent.isEntered:
+            self._warm_up()
 
     def _observe_parameters(self) -> None:
         if self.parameters is not None:

@@ -1,13 +1,12 @@
 """One run at a time in the warm worker process: idle, preparing, running, importing, and what can go wrong between.
 
-Everything happens in the main thread: a timer looks at the worker's output twenty times a second. The worker stays
-alive between runs, so that only the first run pays for loading torch. Whatever happens to it is one sentence for the
-user, and the next run starts a new one.
+Everything that is Qt's or the scene's happens in the main thread: a timer looks at the worker's output twenty times a
+second. The worker is started when a panel is opened and stays alive between runs, so that no run has to wait until
+torch is loaded. Whatever happens to it is one sentence for the user, and the next run starts a new one.
 """
 
 from __future__ import annotations
 
-import enum
 import logging
 import time
 
@@ -15,55 +14,20 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from .dependencies import are_complete
+from .jobs import Job, State, not_handed_over
+from .sent_images import SentImages
 from .worker_process import WorkerProcess
+from .worker_warming import WarmUp
 
-
-class State(enum.Enum):
-    IDLE = "idle"
-    PREPARING = "preparing"
-    RUNNING = "running"
-    IMPORTING = "importing"
-    CANCELLING = "cancelling"
-    FAILED = "failed"
-
-
-class Job:
-    """A request and who asked for it. The listener's methods are called in the main thread, see :class:`Listener`."""
-
-    def __init__(self, request: dict, folder, listener: Listener) -> None:
-        self.request, self.folder, self.listener = request, folder, listener
-        self.identity = ""
-
-    @property
-    def command(self) -> str:
-        """What the worker is asked for: "register" or "fuse"."""
-        return str(self.request.get("command", ""))
-
-
-class Listener:
-    """What a job's owner can react to; every method may be left as it is."""
-
-    def on_state(self, state: State) -> None:
-        """The client entered ``state``."""
-
-    def on_progress(self, fraction: float, stage: str, text: str) -> None:
-        """``fraction`` of all the work in [0, 1]."""
-
-    def on_message(self, level: str, text: str) -> None:
-        """One sentence; ``level`` is "info" or "warning"."""
-
-    def on_preview(self, preview: dict, folder) -> None:
-        """The present transform of a job that asked for previews, see the protocol; only the newest is told."""
-
-    def on_done(self, result: dict, folder) -> None:
-        """Take the result over; the folder is removed afterwards. Raising makes the run fail."""
-
-    def on_failed(self, kind: str, text: str) -> None:
-        """The run ended without a result; ``kind`` is "cancelled" where the user asked for that."""
+POLL_MS, HURRIED_POLL_MS = 50, 10
+"""Between two looks at the worker; the second while a run waits for its begin."""
 
 
 class WorkerClient:
-    """Runs one job at a time in a worker process that is started when first needed.
+    """Runs one job at a time in a worker process that is started when first needed, or when told to :meth:`warm` up.
+
+    ``images`` are the volumes that the runs are about: a job that names some of them begins once they are written.
 
     Args:
         make_process: gives a process like :class:`WorkerProcess`.
@@ -79,12 +43,16 @@ class WorkerClient:
         self._deadline = 0.0
         self._count = 0
         self._can_stop = self._stop_asked = False
+        self.images = SentImages()
+        self._forgets = False
         self.job: Job | None = None
         self.state = State.IDLE
         self._watchers: list = []
         self._timer = qt.QTimer()
-        self._timer.setInterval(50)
+        self._timer.setInterval(POLL_MS)
         self._timer.connect("timeout()", self.poll)
+        self._never_ready = False
+        self._warm_up = WarmUp(self._warm_now)
 
     def is_busy(self) -> bool:
         return self.job is not None
@@ -102,6 +70,22 @@ class WorkerClient:
         if callback in self._watchers:
             self._watchers.remove(callback)
 
+    def warm(self, model: str) -> None:
+        """Soon, if nothing else is to be done: start the worker, if it is not there, and have it load what the first
+        registration by ``model`` would wait for. Says nothing, and asks for nothing that is not installed."""
+        self._warm_up.want(model)
+
+    def is_warm(self) -> bool:
+        """Whether the worker has nothing left to load of what it was told to."""
+        return self._ready and self.process_id() > 0 and self._warm_up.is_done()
+
+    def forget_images(self) -> None:
+        """Remove the files of the volumes: the scene, or a panel, is going away. A job keeps its own until its end."""
+        if self.is_busy():
+            self._forgets = True
+        else:
+            self.images.clear()
+
     def run(self, job: Job) -> None:
         if self.is_busy():
             raise RuntimeError("A job is running already.")
@@ -110,14 +94,28 @@ class WorkerClient:
         self.job = job
         self._can_stop = self._stop_asked = False
         self._enter(State.PREPARING)
+        self._ensure_process()
+        self._timer.start()
+        self._submit_when_possible()
+
+    def _ensure_process(self) -> None:
         if self._process is None or not self._process.is_running():
-            self._ready = False
+            self._discard_process()
             self._process = self._make_process()
             self._process.start()
+        if not self._ready:
             self._deadline = time.monotonic() + self._start_patience
+
+    def _warm_now(self) -> None:
+        if self.is_busy() or not self._warm_up.is_wanted():
+            return
+        if not self._ready or not self._process.is_running():
+            if self._never_ready or not are_complete():
+                return  # a run tells why
+            self._ensure_process()
+        elif request := self._warm_up.next_request():
+            self._process.send(request)
         self._timer.start()
-        if self._ready:
-            self._submit()
 
     def cancel(self) -> None:
         """Ask for a stop. The job ends as "cancelled" within the patience given, or at once if it had not begun."""
@@ -142,12 +140,12 @@ class WorkerClient:
     def stop(self) -> None:
         """End the worker and forget the job, without a word to its owner: the application or the scene is closing."""
         self._timer.stop()
+        self._warm_up.stop()
         if self.job is not None:
             self.job.folder.remove()
-        self.job, self.state, self._ready = None, State.IDLE, False
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
+        self.job, self.state = None, State.IDLE
+        self._discard_process()
+        self.images.clear()
 
     def poll(self) -> None:
         """Look at what the worker has said since the last time."""
@@ -162,18 +160,22 @@ class WorkerClient:
         elif self.state is State.CANCELLING and time.monotonic() > self._deadline:
             self._discard_process()
             self._fail("cancelled", _("Cancelled; nothing was changed."))
-        elif self.state is State.PREPARING and not self._ready and time.monotonic() > self._deadline:
+        elif self.state is not State.CANCELLING and not self._ready and time.monotonic() > self._deadline:
             self._discard_process()
-            self._fail("error", _("The registration worker did not start in time; please try again."))
-        if self.job is None:
+            if self.job is not None:
+                self._fail("error", _("The registration worker did not start in time; please try again."))
+        else:
+            self._submit_when_possible()
+        if self.job is None and (self._process is None or self._ready and not self._warm_up.is_loading()):
             self._timer.stop()
 
     def _handle(self, message: dict) -> None:
         event = message.get("event")
         if event == "ready":
-            self._ready = True
-            if self.state is State.PREPARING:
-                self._submit()
+            self._ready, self._never_ready = True, False
+            self._warm_now()
+        elif event == "warm":
+            self._warm_up.take_answer(bool(message.get("complete")))
         elif self.job is None or (message.get("id") or self.job.identity) != self.job.identity:
             return  # about a job that is over
         elif event == "progress" and self.state is State.RUNNING:
@@ -195,7 +197,18 @@ class WorkerClient:
             self._can_stop = can_stop
             self._tell_watchers()
 
-    def _submit(self) -> None:
+    def _submit_when_possible(self) -> None:
+        """Once the worker is ready and the images are where it finds them."""
+        if self.state is not State.PREPARING:
+            return
+        try:
+            is_written = "kept_folder" not in self.job.request or self.images.are_written()
+        except (OSError, MemoryError) as error:
+            self._fail("error", not_handed_over(error))
+            return
+        if not is_written or not self._ready:
+            return
+        self._warm_up.note_job(self.job.request)
         self._enter(State.RUNNING)
         self._process.send({**self.job.request, "id": self.job.identity, "folder": str(self.job.folder.path)})
 
@@ -221,12 +234,16 @@ class WorkerClient:
     def _release(self, state: State) -> None:
         job, self.job = self.job, None
         job.folder.remove()
+        if self._forgets:
+            self.images.clear()
+        self._forgets = False
         self.state = state
         job.listener.on_state(state)
         self._tell_watchers()
 
     def _enter(self, state: State) -> None:
         self.state = state
+        self._timer.setInterval(HURRIED_POLL_MS if state is State.PREPARING else POLL_MS)
         self.job.listener.on_state(state)
         self._tell_watchers()
 
@@ -236,8 +253,10 @@ class WorkerClient:
 
     def _after_exit(self) -> None:
         ending = self._process.ending()
+        self._never_ready = not self._ready
         self._discard_process()
         if self.job is None:
+            logging.info("The RegNet worker ended while it had nothing to do: %s", ending)
             return
         logging.error("The RegNet worker ended: %s", ending)
         if self.state is State.CANCELLING:
@@ -255,6 +274,7 @@ class WorkerClient:
         if self._process is not None:
             self._process.stop()
         self._process, self._ready = None, False
+        self._warm_up.forget_worker()
 
 
 def without_old_previews(messages: list[dict]) -> list[dict]:

@@ -7,6 +7,7 @@ degrees about every axis, from several translations), then the best few candidat
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,11 +75,11 @@ def align(
         return Affine(_shift(center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask)), fixed.ndim)
     from .devices import one_thread
 
-    starts = [
-        np.zeros(3),
-        moving.grid.center() - fixed.grid.center(),
-        center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask),
-    ]
+    with one_thread():
+        between_masses = center_of_mass(moving, moving_mask) - center_of_mass(fixed, fixed_mask)
+    starts = [np.zeros(3), moving.grid.center() - fixed.grid.center(), between_masses]
+    if events.wants_preview():
+        _show_first(fixed, moving, starts, events)
     problem = AlignmentProblem(fixed, moving, fixed_mask, moving_mask, device=device, seed=seed)
     finest = 3 if precise and similarity == "nmi" else 2
     if method == "nearest":
@@ -143,6 +144,17 @@ def _best(problem: AlignmentProblem, choices: list[Affine]) -> Affine:
     return choices[problem.best([choice.matrix for choice in choices])]
 
 
+def _show_first(fixed: Image, moving: Image, starts: list[np.ndarray], events: Events) -> None:
+    """Offer the most alike of ``starts`` to whoever looks, long before the whole images are prepared for the search:
+    what a few voxels of them tell is enough to choose among three."""
+    from .align_search import AlignmentProblem
+    from .devices import one_thread
+
+    with one_thread(), contextlib.suppress(InputError):  # of no overlap, which the search will say of the whole images
+        problem = AlignmentProblem(fixed.thinned(), moving.thinned(), None, None, device="cpu", seed=0)
+        events.preview_alignment(_nearest(problem, starts), fixed.grid)
+
+
 def _nearest(problem: AlignmentProblem, starts: list[np.ndarray]) -> Affine:
     from .transform import Affine
 
@@ -204,22 +216,19 @@ def center_of_mass(image: Image, mask: Image | None = None) -> np.ndarray:
 
     from .image import apply_matrix, percentiles
 
-    # A sixty-fourth of a large image's voxels place the centre to a fraction of a millimetre.
-    strides = [max(1, n // 64) for n in image.data.shape[1:]]
-    thinned = tuple(slice(stride // 2, None, stride) for stride in strides)
-    values = image.data[0][thinned].float()
+    thinned = image.thinned()  # enough to place the centre to a fraction of a millimetre
+    values = thinned.data[0].float()
     values = (values - percentiles(values, (5.0,))[0]).clamp_(min=0)
     if mask is not None:
-        values = values * (mask.resample(image.grid, labels=True).data[0][thinned] > 0)
+        values = values * (mask.resample(image.grid, labels=True).thinned().data[0] > 0)
     total = float(values.sum(dtype=torch.float64))
     if total <= 0:
         return image.grid.center()
     index = []
     for axis in (2, 1, 0):
         line = values.sum(dim=[other for other in range(3) if other != axis], dtype=torch.float64)
-        places = torch.arange(len(line)) * strides[axis] + strides[axis] // 2
-        index.append(float((line * places).sum()) / total)
-    return apply_matrix(image.index_to_world, np.array([index]))[0]
+        index.append(float((line * torch.arange(len(line))).sum()) / total)
+    return apply_matrix(thinned.index_to_world, np.array([index]))[0]
 
 
 def _shift(vector: np.ndarray) -> np.ndarray:

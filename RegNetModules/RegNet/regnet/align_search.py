@@ -17,6 +17,7 @@ from .events import Events
 from .image import Image, apply_matrix
 from .losses.nmi import normalized_mutual_information
 from .quasi_newton import minimise
+from .transform import Affine
 
 LEVEL_POINTS = (5000, 15000, 30000, 100_000)
 EVALUATIONS = (0, 25, 15, 15)
@@ -90,6 +91,7 @@ class AlignmentProblem:
         """
         with torch.no_grad():
             candidates = self._search(self.level(0), starts, events)
+            self._show(candidates[0], events)
         return self._climbed(candidates, affine, finest, EVALUATIONS[finest], events)
 
     def best(self, matrices: list[np.ndarray]) -> int:
@@ -145,6 +147,11 @@ class AlignmentProblem:
         to_center = np.eye(4)
         to_center[:3, 3] = -self.center
         return pose.cpu().numpy() @ to_center
+
+    def _show(self, pose: Tensor, events: Events) -> None:
+        """Offer the best of the poses so far to whoever looks."""
+        if events.wants_preview():
+            events.preview_alignment(Affine(self._on_world_points(pose), self.fixed.ndim), self.fixed.grid)
 
     @staticmethod
     def _require_overlap(values: Tensor) -> None:
@@ -204,6 +211,7 @@ class AlignmentProblem:
                 better = value > best
                 best = torch.where(better, value.detach(), best)
                 kept[better] = matrices.detach()[better]
+                self._show(kept[best.argmax()], events)
             if number == iterations:
                 break
             rate = step * (0.5 * (1 + math.cos(math.pi * number / iterations)) * 0.95 + 0.05)
@@ -218,14 +226,18 @@ class AlignmentProblem:
     ) -> Tensor:
         """``pose`` (4, 4) at the nearest optimum, by BFGS: ten times as near in a given time as Adam gets."""
         usable = torch.from_numpy(_degrees_of_freedom(kind, self.planar)).to(self.device)
-        count = 0
+        count, best = 0, -math.inf
 
         def dissimilarity(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-            nonlocal count
+            nonlocal count, best
             count += 1
             free = torch.from_numpy(numbers)[None].to(self.device).requires_grad_(True)
-            value = level.similarity(pose @ self._increment(free * usable, kind))
+            matrices = pose @ self._increment(free * usable, kind)
+            value = level.similarity(matrices)
             (gradient,) = torch.autograd.grad(value.sum(), free)
+            if float(value.detach()) > best:
+                best = float(value.detach())
+                self._show(matrices[0].detach(), events)
             events.progress(min(count / evaluations, 1.0))
             return -float(value.detach()), -gradient[0].cpu().numpy()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -21,6 +22,15 @@ def as_image(source: Image | str | os.PathLike, role: str, *, labels: bool = Fal
     if isinstance(source, (str, os.PathLike)):
         return Image.read(Path(source), labels=labels)
     raise InputError(f"The {role} must be an image or a path, not {type(source).__name__}.")
+
+
+def as_mask(source: Image | str | os.PathLike | None, image: Image, role: str) -> Image | None:
+    """A mask of ``image`` as it is, or read from a path, checked; None where there is none."""
+    if source is None:
+        return None
+    mask = as_image(source, f"{role} mask", labels=True)
+    check_mask(mask, image, role)
+    return mask
 
 
 def check_image(image: Image, role: str) -> None:
@@ -43,11 +53,10 @@ def check_image(image: Image, role: str) -> None:
             f"The {role} image has only {min(shape)} voxels on an axis ({size}); at least {LEAST_VOXELS} are needed."
         )
     values = image.data
-    if values.is_floating_point():
+    low, high = (float(end) for end in torch.aminmax(values))
+    if not math.isfinite(low + high):
         bad = int((~torch.isfinite(values)).sum())
-        if bad:
-            raise InputError(f"The {role} image contains {bad} NaN or infinite values; replace them first.")
-    low, high = float(values.min()), float(values.max())
+        raise InputError(f"The {role} image contains {bad} NaN or infinite values; replace them first.")
     if low == high:
         raise InputError(f"The {role} image is empty: every voxel has the value {low:g}.")
 

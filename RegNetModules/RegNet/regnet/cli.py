@@ -32,7 +32,9 @@ from .cli_options import (
     Parameters,
     Quiet,
     Refine,
+    Region,
     Seed,
+    Taper,
 )
 from .cli_propagate import propagate
 from .cli_train import train
@@ -75,6 +77,8 @@ def register(
     refine: Refine = "auto",
     fixed_mask: FixedMask = None,
     moving_mask: MovingMask = None,
+    region: Region = None,
+    taper: Taper = 10.0,
     parameters: Parameters = None,
     descriptor: Descriptor = None,
     memory: Memory = None,
@@ -104,6 +108,8 @@ def register(
             events=events,
             fixed_mask=fixed_mask,
             moving_mask=moving_mask,
+            region=region,
+            taper=taper,
             colour_map=colour_map,
             **options,
         )

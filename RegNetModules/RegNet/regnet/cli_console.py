@@ -173,7 +173,7 @@ def print_table(title: str, rows: Sequence[Sequence[str]], columns: Sequence[str
 
 def report_rows(report: dict) -> list[tuple[str, str]]:
     """The few numbers of a registration that belong on a screen."""
-    from .report_numbers import number, stage_times
+    from .report_numbers import number, region_text, stage_times
 
     seconds = stage_times(report)
     total = seconds.pop("total", None)
@@ -184,6 +184,7 @@ def report_rows(report: dict) -> list[tuple[str, str]]:
         (f"Similarity ({metric}), after", number(report.get("similarity_after"))),
         ("Folding", f"{number(report.get('folding_percent'))} %"),
         ("SDlogJ", number(report.get("sdlogj"))),
+        *((("Region", region_text(report)),) if report.get("region") else ()),
         *((f"Time: {stage}", f"{value:.1f} s") for stage, value in seconds.items()),
         ("Time: total", f"{total:.1f} s" if total is not None else number(None)),
         ("Peak memory", f"{number(round(memory)) if memory is not None else number(None)} MB"),

@@ -16,6 +16,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 FixedMask = Annotated[Path | None, typer.Option(help="Where the fixed image may be compared (non-zero).")]
 MovingMask = Annotated[Path | None, typer.Option(help="Where the moving image may be compared (non-zero).")]
+Region = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="R",
+        help="Deform only where this is non-zero, an image in the world of FIXED; beyond the taper the result is the "
+        "alignment.",
+    ),
+]
+Taper = Annotated[float, typer.Option(metavar="MM", help="Over how far around the region the deformation fades.")]
 Align = Annotated[
     str,
     typer.Option(

@@ -138,6 +138,7 @@ def register_files(
     labels_path: Path | None = None,
     fixed_mask: Path | None = None,
     moving_mask: Path | None = None,
+    region: Path | None = None,
     page: bool = True,
     colour_map: str | None = None,
     events: Events | None = None,
@@ -158,12 +159,13 @@ def register_files(
 
     with events.stage("load", 0.01, 0.04):
         fixed, moving = read_image(fixed_path), read_image(moving_path)
-        labels, *masks = (path and read_labels(path) for path in (labels_path, fixed_mask, moving_mask))
+        labels, *masks = (path and read_labels(path) for path in (labels_path, fixed_mask, moving_mask, region))
     result = register(
         fixed,
         moving,
         fixed_mask=masks[0],
         moving_mask=masks[1],
+        region=masks[2],
         colours=colours_for(moving, colour_map),
         events=events.share(0.04, 0.92),
         **options,

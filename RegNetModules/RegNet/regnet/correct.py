@@ -22,6 +22,7 @@ from .events import Events
 from .image import Grid, Image, apply_matrix
 from .local_change import blur, determinant_of_change, in_a_row, lattice_of_change, local_grid, preceded, preimages
 from .point_flow import flow_field, flow_to, nudged, softened
+from .refine import FLOOR
 from .transform import Affine, Transform
 
 MODES = ("soft", "exact")
@@ -41,8 +42,6 @@ REGION_REACH = 20.0
 """The automatic reach around a region alone is this part of the fixed image's mean size."""
 NUDGES, MET = 3, 0.001
 """How often what a lattice could not hold is made up for, and how near, in voxels, a point is met."""
-FLOOR = 0.02
-"""Determinants below this are counted as folds, as in :func:`regnet.refine.unfold`."""
 MOST_POINTS = 500
 
 

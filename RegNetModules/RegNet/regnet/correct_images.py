@@ -18,6 +18,7 @@ from .models import masr_run
 from .models.masr import Parameters
 from .pair import LEAST_WINDOW, Pair
 from .refine import Schedule, refine
+from .region import distance_from, fade
 from .tapering import tapered
 from .transform import Composite, DisplacementField, Transform
 from .zoo import find_weights, load_state
@@ -44,27 +45,13 @@ class Place:
 
     def weight(self, grid: Grid) -> np.ndarray:
         """(D, H, W) in [0, 1] on ``grid``: one at the points and in the region, zero from the reach on."""
-        from scipy import ndimage
-
         distance = np.full(grid.shape, np.inf, dtype=np.float32)
         where = grid.points() if len(self.points) else None
         for point in self.points:
             np.minimum(distance, np.linalg.norm(where - point, axis=-1), out=distance)
         if self.region is not None:
-            inside = self._region_on(grid)
-            if inside.any():
-                away = ndimage.distance_transform_edt(~inside, tuple(grid.spacing[::-1]))
-                np.minimum(distance, away, out=distance)
-        return 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance / self.reach, 1.0))
-
-    def _region_on(self, grid: Grid) -> np.ndarray:
-        """The region on ``grid``, also one thinner than its steps: a single painted slice."""
-        inside = self.region.resample(grid, labels=True).data[0].numpy() > 0
-        voxels = np.argwhere(self.region.data[0].numpy() > 0)[:, ::-1]
-        index = np.rint(apply_matrix(grid.world_to_index @ self.region.index_to_world, voxels)).astype(int)
-        index = index[((index >= 0) & (index < grid.size)).all(axis=1)]
-        inside[tuple(index.T[::-1])] = True
-        return inside
+            np.minimum(distance, distance_from(self.region, grid), out=distance)
+        return fade(distance, 0.0, self.reach)
 
     def core(self) -> np.ndarray:
         """(N, 3): the points and the corners of the region's box."""

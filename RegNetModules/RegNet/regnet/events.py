@@ -18,8 +18,10 @@ from .errors import Cancelled
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .image import Grid
     from .pair import Pair
     from .previews import Previews
+    from .transform import Affine
 
 STOPPED_EARLY = "Stopped early"
 """How the warning of a run begins whose optimisation was ended by the user."""
@@ -50,8 +52,8 @@ Event = Progress | Message
 @dataclass
 class Events:
     """A sink for events. ``emit`` receives each event; ``is_cancelled`` is polled at every progress call, and
-    ``is_stopped`` before every iteration of an optimisation; ``previews`` gets the present state of dense models. After
-    a stop took effect ``stopped_in`` names the stage.
+    ``is_stopped`` before every iteration of an optimisation; ``previews`` gets the present state of alignments and of
+    dense models. After a stop took effect ``stopped_in`` names the stage.
 
     >>> seen = []
     >>> events = Events(emit=seen.append)
@@ -132,6 +134,11 @@ class Events:
         """Offer the present state of a dense model, see :meth:`Previews.offer`; costs nothing where nobody looks."""
         if self.previews is not None:
             self.previews.offer(displacement, pair, self._stage)
+
+    def preview_alignment(self, alignment: Affine, grid: Grid) -> None:
+        """Offer the best alignment so far of an image on ``grid``, the same way."""
+        if self.previews is not None:
+            self.previews.offer_alignment(alignment, grid, self._stage)
 
     def share(self, low: float, high: float, title: str = "") -> Events:
         """A sink for a part of the work, with seconds and warnings of its own; its fractions fill [low, high] of the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,6 +95,11 @@ class Grid:
         origin = np.eye(4)
         origin[:3, 3] = start[::-1]
         return Grid(shape, self.index_to_world @ origin, self.ndim)
+
+    def place_of(self, part: Grid) -> tuple[int, int, int]:
+        """The array index at which ``part``, cropped from this lattice, begins."""
+        first = apply_matrix(self.world_to_index, part.index_to_world[None, :3, 3])[0, ::-1]
+        return tuple(int(index) for index in np.rint(first))
 
     def same_as(self, other: Grid, tolerance: float = 1e-4) -> bool:
         """Whether both lattices have the same points, to ``tolerance`` mm."""
@@ -216,13 +221,33 @@ class Image:
             return self
         return Image(rgb_to_ycbcr(self.data[None].float())[0, :1], self.index_to_world, self.ndim)
 
+    def cropped(self, start: Sequence[int], shape: Sequence[int]) -> Image:
+        """The part that begins at array index ``start`` (D, H, W); it shares its memory with the whole."""
+        window = tuple(slice(first, first + n) for first, n in zip(start, shape, strict=True))
+        grid = self.grid.cropped(tuple(start), tuple(shape))
+        return Image(self.data[(slice(None), *window)], grid.index_to_world, self.ndim)
+
+    def thinned(self, most: int = 64) -> Image:
+        """Every so many-th voxel along each axis, not smoothed, so that fewer than twice ``most`` are left of it."""
+        strides = [max(1, n // most) for n in self.data.shape[1:]]
+        first = np.eye(4)
+        first[:3, 3] = [stride // 2 for stride in reversed(strides)]
+        place = self.index_to_world @ first @ np.diag([*map(float, reversed(strides)), 1.0])
+        window = tuple(slice(stride // 2, None, stride) for stride in strides)
+        return Image(self.data[(slice(None), *window)].contiguous(), place, self.ndim)
+
     def normalized(self, low: float = 0.1, high: float = 99.9) -> Image:
         """Intensities scaled so that the ``low`` and ``high`` percentiles become 0 and 1, and clamped there."""
-        values = self.data.float()
-        bottom, top = percentiles(values, (low, high))
-        if top <= bottom:
-            bottom, top = float(values.min()), float(values.max())
-        scaled = ((values - bottom) / max(top - bottom, 1e-12)).clamp_(0.0, 1.0)
+        return self.scaled(*self.limits(low, high))
+
+    def limits(self, low: float = 0.1, high: float = 99.9) -> tuple[float, float]:
+        """The ``low`` and ``high`` percentiles; of an image that is nearly constant its least and largest value."""
+        bottom, top = percentiles(self.data, (low, high))
+        return (bottom, top) if top > bottom else (float(self.data.min()), float(self.data.max()))
+
+    def scaled(self, bottom: float, top: float) -> Image:
+        """Intensities scaled so that ``bottom`` and ``top`` become 0 and 1, and clamped there."""
+        scaled = (self.data.float() - bottom).div_(max(top - bottom, 1e-12)).clamp_(0.0, 1.0)
         return Image(scaled, self.index_to_world, self.ndim)
 
 
@@ -235,7 +260,7 @@ def percentiles(values: Tensor, levels: tuple[float, ...], most: int = 500_000) 
     """Percentiles of a regular subsample of at most ``most`` values: exact enough, and quick on large images."""
     flat = values.detach().reshape(-1)
     stride = max(1, flat.numel() // most)
-    return [float(value) for value in np.percentile(flat[::stride].cpu().numpy(), levels)]
+    return [float(value) for value in np.percentile(flat[::stride].float().cpu().numpy(), levels)]
 
 
 def sample_inside(source: Tensor, index: Tensor, mode: str, default: float) -> Tensor:

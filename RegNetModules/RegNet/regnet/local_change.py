@@ -87,7 +87,7 @@ def determinant_of_change(transform: Transform, around: Grid) -> np.ndarray:
     grid = lattice_of_change(transform, around)
     if not isinstance(first, DisplacementField) or not all(isinstance(part, Affine) for part in rest):
         return transform.jacobian_determinant(grid)
-    start = np.rint(apply_matrix(first.grid.world_to_index, grid.index_to_world[None, :3, 3])[0, ::-1]).astype(int)
+    start = np.array(first.grid.place_of(grid))
     part = first.displacement[_window(start, start + grid.shape)]
     return metrics.jacobian_determinant(part, grid.index_to_world)
 

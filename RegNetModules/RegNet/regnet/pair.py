@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import spatial
 from .errors import InputError
 from .image import Grid, Image
+from .local_change import part_around
 from .transform import Affine
+
+if TYPE_CHECKING:
+    from .region import Region
 
 FOREGROUND = 0.02
 """Normalised intensity above which a voxel is content rather than background."""
@@ -90,18 +96,27 @@ def make_pair(
     moving_mask: Image | None,
     memory_mb: float,
     device: torch.device,
+    region: Region | None = None,
 ) -> Pair:
     """Crop the fixed lattice to where either image has content, coarsen it if memory asks for it, and fill it.
 
+    With a ``region`` it is cropped to the region's window instead, only that part of the images is worked on, and the
+    fixed weight leaves out what is not to be compared.
+
     Raises:
-        InputError: the aligned images do not overlap, or a mask excludes everything.
+        InputError: the aligned images do not overlap, there or anywhere, or a mask excludes everything.
     """
-    target, source = fixed.normalized(), moving.normalized()
-    start, grid = _content(target, source, alignment)
-    spacing = _affordable_spacing(grid, memory_mb)
+    if region is None:
+        target, source = fixed.normalized(), moving.normalized()
+        grid = fixed.grid.cropped(*_content(target, source, alignment))
+        spacing = _affordable_spacing(grid, memory_mb)
+    else:
+        grid = fixed.grid.cropped(*region.window(LEAST_WINDOW))
+        spacing = _affordable_spacing(grid, memory_mb)
+        target, source = _shown_on(grid, fixed, None, spacing), _shown_on(grid, moving, alignment, spacing)
     if spacing is None:
-        window = (slice(None), *(slice(a, a + n) for a, n in zip(start, grid.shape, strict=True)))
-        first, second = target.data[window], source.resample(grid, alignment).data
+        first = target.cropped(target.grid.place_of(grid), grid.shape).data
+        second = source.resample(grid, alignment).data
     else:
         grid = grid.with_spacing(spacing)
         first = _smoothed(target, spacing).resample(grid).data
@@ -111,25 +126,58 @@ def make_pair(
         data = data[:, 0] if fixed.ndim == 2 else data
         return data[None].float().contiguous().to(device)
 
-    def weight(mask: Image | None, how: Affine | None, whose: str) -> Tensor | None:
+    def allowed(mask: Image | None, how: Affine | None, whose: str) -> Tensor | None:
         if mask is None:
             return None
         inside = mask.resample(grid, how, labels=True).data > 0
         if not inside.any():
-            raise InputError(f"The {whose} mask excludes everything where the images overlap; give a larger one.")
-        return prepared(inside)
+            raise _excluded(whose, "where the images overlap" if region is None else "in the region")
+        return inside
 
-    return Pair(
-        prepared(first),
-        prepared(second),
-        grid,
-        weight(fixed_mask, None, "fixed"),
-        weight(moving_mask, alignment, "moving"),
+    fixed_weight, moving_weight = allowed(fixed_mask, None, "fixed"), allowed(moving_mask, alignment, "moving")
+    if region is not None:
+        fixed_weight = _compared(region, grid, fixed_weight, second)
+    weights = (None if weight is None else prepared(weight) for weight in (fixed_weight, moving_weight))
+    return Pair(prepared(first), prepared(second), grid, *weights)
+
+
+def _shown_on(grid: Grid, image: Image, alignment: Affine | None, spacing: float | None) -> Image:
+    """The part of an image that is needed to fill ``grid``, after smoothing for ``spacing`` mm, scaled as the whole."""
+    seen = grid if alignment is None else Grid(grid.shape, alignment.matrix @ grid.index_to_world, grid.ndim)
+    start, end = part_around(image.grid, seen)
+    margin = [2 + math.ceil(2.0 * (spacing or 0.0) / step) for step in image.spacing[::-1]]
+    start = np.maximum(start - margin, 0)
+    end = np.minimum(end + margin, image.grid.shape)
+    if (end <= start).any():
+        raise _nothing_there()
+    return image.cropped(start.tolist(), (end - start).tolist()).scaled(*image.limits())
+
+
+def _compared(region: Region, grid: Grid, allowed: Tensor | None, moving: Tensor) -> Tensor:
+    """Where in the region, (1, *shape) bool, images are compared that are ``allowed`` to be compared somewhere."""
+    compared = region.compared(grid).data > 0
+    if not (moving[compared] > FOREGROUND).any():
+        raise _nothing_there()
+    if allowed is not None:
+        compared &= allowed
+        if not compared.any():
+            raise _excluded("fixed", "in the region")
+    return compared
+
+
+def _excluded(whose: str, where: str) -> InputError:
+    return InputError(f"The {whose} mask excludes everything {where}; give a larger one.")
+
+
+def _nothing_there() -> InputError:
+    return InputError(
+        "After the initial alignment the moving image shows nothing in the region; choose another region, or another "
+        "alignment."
     )
 
 
-def _content(fixed: Image, moving: Image, alignment: Affine) -> tuple[tuple[int, ...], Grid]:
-    """First array index and lattice of the part, with a margin, that holds either image's foreground.
+def _content(fixed: Image, moving: Image, alignment: Affine) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """First array index and shape of the part, with a margin, that holds either image's foreground.
 
     Looked for on a coarse lattice, whose step then belongs to the margin.
     """
@@ -155,7 +203,7 @@ def _content(fixed: Image, moving: Image, alignment: Affine) -> tuple[tuple[int,
             high = min(n, low + LEAST_WINDOW)
         start.append(low)
         shape.append(high - low)
-    return tuple(start), whole.cropped(tuple(start), tuple(shape))
+    return tuple(start), tuple(shape)
 
 
 def _affordable_spacing(grid: Grid, memory_mb: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The present state of a dense model for a host that shows it: coarse, and no oftener than the work hardly feels."""
+"""The present state of a registration for a host that shows it: coarse, and no oftener than the work hardly feels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import spatial
+from .image import Grid
 from .pair import Pair
 from .transform import Affine, DisplacementField, Transform
 
@@ -39,7 +41,7 @@ class Preview:
 
 
 class Previews:
-    """Reduces the states that optimisers offer, and hands on those for which there is time.
+    """Reduces the states that searches and optimisers offer, and hands on those for which there is time.
 
     Args:
         send: takes each :class:`Preview`; its time counts.
@@ -48,6 +50,7 @@ class Previews:
 
     Attributes:
         alignment: what the pair's moving image was resampled through, set by who makes the pair.
+        weight: of the displacement at the points of a grid, where it is wanted in a region only.
         count, seconds: previews sent, and what they took.
     """
 
@@ -62,6 +65,7 @@ class Previews:
         self._began = clock()
         self._last = -math.inf
         self.alignment: Affine | None = None
+        self.weight: Callable[[Grid], np.ndarray] | None = None
         self.count, self.seconds = 0, 0.0
 
     def is_due(self) -> bool:
@@ -71,12 +75,27 @@ class Previews:
 
     def offer(self, displacement: Tensor, pair: Pair, stage: str = "") -> None:
         """Send ``displacement``, (1, d, *any) in voxels of a grid over the corners of ``pair``, if it is due."""
+
+        def made() -> Preview:
+            field = reduced(displacement, pair)
+            if self.weight is not None:
+                field = DisplacementField(field.displacement * self.weight(field.grid)[..., None], field.grid)
+            return Preview(field, self.alignment or Affine.identity(pair.grid.ndim), stage)
+
+        self._hand_on(made)
+
+    def offer_alignment(self, alignment: Affine, grid: Grid, stage: str = "") -> None:
+        """Send ``alignment``, with no displacement over the corners of the fixed image's ``grid``, if it is due."""
+        nodes = grid.resized(tuple(min(n, 2) for n in grid.shape))
+        field = DisplacementField(np.zeros((*nodes.shape, 3), np.float32), nodes)
+        self._hand_on(lambda: Preview(field, alignment, stage))
+
+    def _hand_on(self, make: Callable[[], Preview]) -> None:
         if not self.is_due():
             return
         self._last = self._clock()
-        alignment = self.alignment or Affine.identity(pair.grid.ndim)
         try:
-            self._send(Preview(reduced(displacement, pair), alignment, stage))
+            self._send(make())
         finally:
             self.count += 1
             self.seconds += self._clock() - self._last

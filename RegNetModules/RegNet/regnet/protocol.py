@@ -2,13 +2,14 @@
 
 Matrices are 4x4, row by row, and take voxel index (i, j, k, 1) or world points to LPS millimetres. Arrays travel as
 ``.npy`` files (no pickled objects) inside the private folder that the request names; files are named relative to it.
+A registration can name a second one, of files that outlive the request: what was read from them is not read again.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 Row = Annotated[list[float], Field(min_length=4, max_length=4)]
 Matrix = Annotated[list[Row], Field(min_length=4, max_length=4)]
@@ -26,6 +27,15 @@ class ArrayFile(_Strict):
     ndim: Literal[2, 3] = 3
 
 
+class ImageFile(ArrayFile):
+    """Of an image that is registered. A ``kept`` one lies in the request's ``kept_folder``: its file is never written
+    again once it is there, so that the worker may hold on to what it has read for the requests that follow. When it
+    lets go of it is the worker's to decide, and so the file has to stay until the last request that names it is over.
+    """
+
+    kept: bool = False
+
+
 class Colours(_Strict):
     """See :class:`regnet.colour_table.ColourTable`."""
 
@@ -36,15 +46,18 @@ class Colours(_Strict):
 
 class RegisterRequest(_Strict):
     """Register ``moving`` to ``fixed``. The options are those of :func:`regnet.register`; with ``preview`` the present
-    state of a dense model is sent now and then, see :class:`PreviewEvent`."""
+    state of the alignment, and of a dense model, is sent now and then, see :class:`PreviewEvent`."""
 
     command: Literal["register"]
     id: str = Field(min_length=1)
     folder: str = Field(min_length=1)
-    fixed: ArrayFile
-    moving: ArrayFile
+    kept_folder: str | None = Field(default=None, min_length=1)
+    fixed: ImageFile
+    moving: ImageFile
     fixed_mask: ArrayFile | None = None
     moving_mask: ArrayFile | None = None
+    region: ArrayFile | None = None
+    taper: float = 10.0
     model: str = "avsm"
     align: str = "auto"
     refine: str | int = "auto"
@@ -54,6 +67,12 @@ class RegisterRequest(_Strict):
     memory_mb: float | None = None
     colours: Colours | None = None
     preview: bool = False
+
+    @model_validator(mode="after")
+    def _names_the_kept_folder(self) -> RegisterRequest:
+        if self.kept_folder is None and (self.fixed.kept or self.moving.kept):
+            raise ValueError("an image is kept, but the request names no kept_folder")
+        return self
 
 
 class FuseRequest(_Strict):
@@ -192,6 +211,18 @@ class PingRequest(_Strict):
     id: str = ""
 
 
+class WarmRequest(_Strict):
+    """Load, while there is nothing else to do, what the first registration by ``model`` would wait for.
+
+    Any other request goes first: what is not loaded by then is loaded by that request, or never. Answered with ``warm``
+    either way.
+    """
+
+    command: Literal["warm"]
+    id: str = Field(min_length=1)
+    model: str = "avsm"
+
+
 class ShutdownRequest(_Strict):
     """Cancel what runs, drop what waits, and exit."""
 
@@ -199,7 +230,7 @@ class ShutdownRequest(_Strict):
     id: str = ""
 
 
-Job = RegisterRequest | FuseRequest | PropagateRequest | JudgeRequest | CorrectRequest
+Job = RegisterRequest | FuseRequest | PropagateRequest | JudgeRequest | CorrectRequest | WarmRequest
 """What is worked on one after the other."""
 Request = Job | CancelRequest | StopRequest | PingRequest | ShutdownRequest
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
@@ -214,6 +245,14 @@ class ReadyEvent(BaseModel):
 class PongEvent(BaseModel):
     event: Literal["pong"] = "pong"
     id: str
+
+
+class WarmEvent(BaseModel):
+    """The answer to a :class:`WarmRequest`; ``complete`` unless it gave way to another request, or could not be."""
+
+    event: Literal["warm"] = "warm"
+    id: str
+    complete: bool
 
 
 class ProgressEvent(BaseModel):
@@ -309,7 +348,7 @@ class FailedEvent(BaseModel):
     text: str
 
 
-Event = ReadyEvent | PongEvent | ProgressEvent | PreviewEvent | MessageEvent | DoneEvent | FailedEvent
+Event = ReadyEvent | PongEvent | WarmEvent | ProgressEvent | PreviewEvent | MessageEvent | DoneEvent | FailedEvent
 
 
 def parse_request(line: str) -> Request:

@@ -23,6 +23,8 @@ from .losses.local_correlation import LocalCorrelation
 from .pair import Pair
 
 CHECK_EVERY = 5
+FLOOR = 0.02
+"""Determinants below this are counted as folds."""
 LEAST_GAIN = 1e-3
 """A level that gains less similarity than this has nothing to add, and adds nothing."""
 
@@ -173,16 +175,17 @@ def central_differences(image: Tensor) -> Tensor:
     return result
 
 
-def unfold(displacement: Tensor, floor: float = 0.02, rounds: int = 20) -> Tensor:
+def unfold(displacement: Tensor, floor: float = FLOOR, rounds: int = 20, within: Tensor | None = None) -> Tensor:
     """Remove what folds are left: blend a smoothed field in around every voxel whose determinant is below ``floor``.
 
-    A safety net: the maps that get here have a handful of such voxels at most.
+    A safety net: the maps that get here have a handful of such voxels at most. ``within``, (1, 1, *shape), says where
+    anything may change; by default everywhere.
     """
     for _ in range(rounds):
         bad = (spatial.jacobian_determinant(displacement) <= floor)[:, None].to(displacement.dtype)
         if not bool(bad.any()):
             break
         near = (spatial.box(bad, 2) > 0).to(displacement.dtype)
-        blend = spatial.gaussian(near, 1.0)
+        blend = spatial.gaussian(near, 1.0) if within is None else spatial.gaussian(near, 1.0) * within
         displacement = displacement + blend * (spatial.gaussian(displacement, 1.0) - displacement)
     return displacement

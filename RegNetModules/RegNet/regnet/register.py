@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,43 +14,26 @@ from ._version import __version__
 from .align import align as find_alignment
 from .align import better, check_alignment, climb
 from .callable_module import make_callable
-from .checks import as_image, check_mask, check_pair
+from .checks import as_image, as_mask, check_pair
 from .devices import memory_budget, resolve_device
 from .errors import MemoryError_
 from .events import Events
-from .image import Image
+from .image import Grid, Image
 from .models import get_info, get_model, get_parameters
 from .models.base import ParametersBase
 from .pair import LINEAR_MB, Pair, make_pair
 from .refine import is_auto, schedule_for, unfold
+from .region import Region
+from .registration import Registration
 from .registration_numbers import numbers
 from .tapering import tapered
 from .transform import Affine, Composite, DisplacementField, Transform
 from .usage import PeakMemory
-from .zoo import WeightsRecord, find_weights, load_state
+from .zoo import load_state, weights_for
 
 if TYPE_CHECKING:
     from .colour_table import ColourTable
     from .fusing import Fusion
-
-
-@dataclass
-class Registration:
-    """What a registration gives: a transform from fixed to moving points in LPS mm, the moving image on the fixed
-    lattice, a fused image from models that fuse, a synthetic one (the registered moving image in another contrast, in
-    [0, 1]) from models that translate, and the numbers."""
-
-    transform: Transform
-    warped: Image
-    report: dict[str, Any]
-    alignment: Affine
-    fused: Image | None = None
-    synthetic: Image | None = None
-
-    @cached_property
-    def inverse(self) -> Transform:
-        """Moving to fixed points; computed when first asked for."""
-        return self.transform.inverse()
 
 
 def register(
@@ -64,6 +45,8 @@ def register(
     refine: str | int = "auto",
     fixed_mask: Image | str | os.PathLike | None = None,
     moving_mask: Image | str | os.PathLike | None = None,
+    region: Image | str | os.PathLike | None = None,
+    taper: float = 10.0,
     parameters: dict[str, Any] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -80,6 +63,10 @@ def register(
         align: a name from :data:`regnet.align.ALIGNMENTS`; ``auto`` for what the model asks for.
         refine: ``"auto"``, ``"off"``, or the iterations of the finest level.
         fixed_mask, moving_mask: non-zero where the images may be compared.
+        region: non-zero where in the fixed image's world a registration is wanted. The alignment is that of the whole
+            images. What deforms looks at the region alone and fades around it: beyond the taper the transform is the
+            alignment, to the bit. A linear transform cannot fade; the region then decides what it fits.
+        taper: over how many mm outside the region a deformation fades; longer where it would fold.
         parameters: the model's own parameters by name.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory_mb: what the work may take; by default a share of what is free. A coarser grid is used if need be.
@@ -95,7 +82,7 @@ def register(
         started = time.perf_counter()
         job = _Job(model, align, refine, parameters, device, seed, memory_mb, colours, events)
         try:
-            result = job.run(fixed, moving, fixed_mask, moving_mask)
+            result = job.run(fixed, moving, fixed_mask, moving_mask, region, taper)
         except torch.OutOfMemoryError:
             raise MemoryError_(
                 f"The {job.device} device ran out of memory; set a lower memory limit or choose the cpu device."
@@ -129,9 +116,12 @@ class _Job:
         if not is_auto(align):
             check_alignment(align)
         self.refine, self.seed, self.colours, self.events = refine, int(seed), colours, events
+        self.taper_mm: float | None = None
         torch.manual_seed(self.seed)
 
-    def run(self, fixed: Any, moving: Any, fixed_mask: Any, moving_mask: Any) -> Registration:
+    def run(
+        self, fixed: Any, moving: Any, fixed_mask: Any, moving_mask: Any, region: Any, taper: float
+    ) -> Registration:
         with self.events.stage("read", 0.0, 0.03):
             self.shown = {"fixed": as_image(fixed, "fixed image"), "moving": as_image(moving, "moving image")}
             self.fixed, self.moving = self.shown.values()
@@ -139,11 +129,13 @@ class _Job:
                 self.fixed, self.moving = self.fixed.luminance(), self.moving.luminance()
             check_pair(self.fixed, self.moving, self.info)
             self.align = self.info.alignment_of(self.fixed.ndim) if is_auto(self.align) else self.align
-            self.weights = self._weights()
+            self.weights = weights_for(self.info, self.module, self.parameters, self.fixed.ndim, self.events)
             self.state = load_state(self.weights) if self.weights else None
             self.config = self.weights.config or {} if self.weights else None
-            self.fixed_mask = self._mask(fixed_mask, self.fixed, "fixed")
-            self.moving_mask = self._mask(moving_mask, self.moving, "moving")
+            self.fixed_mask = as_mask(fixed_mask, self.fixed, "fixed")
+            self.moving_mask = as_mask(moving_mask, self.moving, "moving")
+            region = as_mask(region, self.fixed, "region")
+            self.region = None if region is None else Region.of(region, self.fixed.grid, taper)
         with self.events.stage("align", 0.03, 0.2):
             alignment = find_alignment(
                 self.fixed,
@@ -155,15 +147,22 @@ class _Job:
                 seed=self.seed,
                 precise=False,
             )
+            self.events.preview_alignment(alignment, self.fixed.grid)
         solve = self._linear if self.info.transform_kind == "linear" else self._dense
         alignment, pair, displacement = solve(alignment)
         with self.events.stage("export", 0.9, 1.0), torch.inference_mode():
             return self._export(alignment, pair, displacement)
 
-    def _synthetic(self, pair: Pair, displacement: Tensor | None) -> Image | None:
+    def _synthetic(self, pair: Pair, displacement: Tensor | None, transform: Transform) -> Image | None:
         """What a model that translates makes of the registered moving image, on the fixed lattice."""
         if not self.info.translates or displacement is None:
             return None
+        if self.region is not None and self.parameters.translation:
+            # All of the image is wanted, and the pair is that of the region.
+            dense, alignment = transform.parts
+            pair = self._pair(alignment, whole=True)
+            displacement = dense.to_field(pair.grid).voxel_displacement().to(self.device)
+            displacement = displacement if pair.grid.ndim == 3 else displacement[:, 1:, 0]
         made = self.module.synthetic(pair, displacement, self.parameters, self.state, self.config, self.events)
         if made is None:
             return None
@@ -179,30 +178,8 @@ class _Job:
         how = {"device": self.device, "memory_mb": self.memory_mb, "events": self.events}
         return self.module.fuse(*images, self.parameters, self.colours, **how)
 
-    def _weights(self) -> WeightsRecord | None:
-        """Those the parameters ask for; without them the pair is registered all the same, and the report says so."""
-        dims = self.fixed.ndim
-        variant = self.parameters.wanted_weights(dims)
-        if variant == "none":
-            return None
-        found, lacking = find_weights(self.info.name, variant), "not installed"
-        if found is not None and self.module.dimension_of(found.config or {}) != dims:
-            found, lacking = None, f"not for {dims}D images"
-        if found is None:
-            self.events.warn(
-                f"The trained weights {variant!r} of {self.info.title} are {lacking}; the registration does "
-                f"{self.info.without_weights}."
-            )
-        return found
-
-    def _mask(self, source: Any, image: Image, role: str) -> Image | None:
-        if source is None:
-            return None
-        mask = as_image(source, f"{role} mask", labels=True)
-        check_mask(mask, image, role)
-        return mask
-
-    def _pair(self, alignment: Affine, most_mb: float = math.inf) -> Pair:
+    def _pair(self, alignment: Affine, most_mb: float = math.inf, whole: bool = False) -> Pair:
+        """The images in the region, or those parts of the ``whole`` that show something."""
         return make_pair(
             self.fixed,
             self.moving,
@@ -211,16 +188,23 @@ class _Job:
             self.moving_mask,
             min(self.memory_mb, most_mb),
             torch.device(self.device),
+            None if whole else self.region,
         )
+
+    def _fixed_mask_of(self, alignment: Affine) -> Image | None:
+        """Where a linear transform has to fit: in the region, if there is one, and where the fixed mask allows it."""
+        if self.region is None:
+            return self.fixed_mask
+        self.events.warn("A linear transform cannot fade: it fits the region, and takes the whole moving image along.")
+        pair = self._pair(alignment, LINEAR_MB)
+        return Image(pair.fixed_weight.reshape(1, *pair.grid.shape).cpu(), pair.grid.index_to_world, pair.grid.ndim)
 
     def _linear(self, alignment: Affine) -> tuple[Affine, Pair, None]:
         """The model's linear transform, and its refinement on the pair by mutual information."""
         with self.events.stage("model", 0.2, 0.45):
-            pair = self._pair(alignment, LINEAR_MB)
-            matrix = self.module.improve_affine(pair, self.parameters, self.state, self.config, self.events)
             # A proposal that makes the images less alike than they were is no use to anybody.
-            choices = [alignment, Affine(matrix, self.fixed.ndim).then(alignment)]
-            masks = {"fixed_mask": self.fixed_mask, "moving_mask": self.moving_mask}
+            choices = [alignment, self._improved(alignment, LINEAR_MB)]
+            masks = {"fixed_mask": self._fixed_mask_of(alignment), "moving_mask": self.moving_mask}
             how = {**masks, "device": self.device, "seed": self.seed}
             if not self.refines:
                 found = better(self.fixed, self.moving, choices, **how)
@@ -230,23 +214,28 @@ class _Job:
                 found = climb(self.fixed, self.moving, choices, events=self.events, iterations=iterations, **how)
         return found, self._pair(found, LINEAR_MB), None
 
+    def _improved(self, alignment: Affine, most_mb: float = math.inf) -> Affine:
+        """``alignment`` after the affine transform that the model finds for the whole images."""
+        pair = self._pair(alignment, most_mb, whole=True)
+        matrix = self.module.improve_affine(pair, self.parameters, self.state, self.config, self.events)
+        return Affine(matrix, self.fixed.ndim).then(alignment)
+
     def _dense(self, alignment: Affine) -> tuple[Affine, Pair, Tensor]:
         """The model's prediction, and its refinement on the pair."""
         with self.events.stage("model", 0.2, 0.45):
+            if self.align in ("centres", "moments", "rigid"):
+                # The model's own affine part; after "affine" it has been found, and "none" asks to leave it out.
+                with self.events.stage("affine", 0.0, 0.2):
+                    alignment = self._improved(alignment)
             pair = self._pair(alignment)
             if pair.grid.spacing.min() > self.fixed.spacing.min() * 1.01:
                 used, finest = pair.grid.spacing.min(), self.fixed.spacing.min()
                 self.events.warn(
                     f"Working at {used:.2f} mm instead of {finest:.2f} mm, to stay within {self.memory_mb:.0f} MB."
                 )
-            if self.align in ("centres", "moments", "rigid"):
-                # The model's own affine part; after "affine" it has been found, and "none" asks to leave it out.
-                with self.events.stage("affine", 0.0, 0.2):
-                    matrix = self.module.improve_affine(pair, self.parameters, self.state, self.config, self.events)
-                    alignment = Affine(matrix, self.fixed.ndim).then(alignment)
-                pair = self._pair(alignment)
             if self.events.previews is not None:
                 self.events.previews.alignment = alignment
+                self.events.previews.weight = None if self.region is None else self.region.weight
                 self.events.preview(pair.fixed.new_zeros(1, len(pair.shape), *pair.level_shape(8.0)), pair)
             with self.events.stage("field", 0.2, 1.0):
                 displacement = self.module.predict(
@@ -266,12 +255,12 @@ class _Job:
         transform, dense = alignment, None
         if displacement is not None:
             field_grid = pair.grid if displacement.shape[2:] == pair.shape else pair.level_grid(displacement.shape[2:])
-            dense = tapered(displacement.cpu(), field_grid)
+            dense = self._confined(displacement.cpu(), field_grid)
             transform = Composite((dense, alignment))
         self.events.progress(0.3)
         warped = self.shown["moving"].resample(self.fixed.grid, transform)
         self.events.progress(0.5)
-        synthetic = self._synthetic(pair, displacement)
+        synthetic = self._synthetic(pair, displacement, transform)
         self.events.progress(0.7)
         report = self._report(transform, alignment, pair, dense)
         self.events.progress(0.8)
@@ -280,6 +269,13 @@ class _Job:
             return Registration(transform, warped, report, alignment, synthetic=synthetic)
         report["fusion"] = fusion.report
         return Registration(transform, warped, report, alignment, fused=fusion.image)
+
+    def _confined(self, displacement: Tensor, grid: Grid) -> DisplacementField:
+        """The field fading to zero around the region, or at its border."""
+        if self.region is None:
+            return tapered(displacement, grid)
+        field, self.taper_mm = self.region.confine(displacement, grid, self.events)
+        return field
 
     def _report(self, transform: Transform, alignment: Affine, pair: Pair, dense: DisplacementField | None) -> dict:
         return {
@@ -291,6 +287,7 @@ class _Job:
             "refine": str(self.refine),
             "parameters": self.parameters.to_dict(),
             "seed": self.seed,
+            "region": self.region and {**self.region.size(), "taper_mm": self.taper_mm},
             **numbers(pair, self.moving, transform, alignment, dense),
             "time_s": {name: round(seconds, 3) for name, seconds in self.events.seconds.items()},
             "stopped_in": self.events.stopped_in or None,

@@ -122,6 +122,7 @@ def tables(report: dict) -> str:
         ("Weights", _weights(report.get("weights"))),
         ("Initial alignment", report.get("align")),
         ("Refinement", report.get("refine")),
+        ("Region", region_text(report)),
         ("Working grid", _grid_text(report)),
         ("Device", report.get("device")),
         ("Seed", report.get("seed")),
@@ -145,6 +146,17 @@ def stage_times(report: dict) -> dict[str, float]:
     seconds = {name: value for name, value in (report.get("time_s") or {}).items() if _finite(value)}
     main = {name: seconds[name] for name in MAIN_STAGES if name in seconds}
     return {**main, "total": seconds["total"]} if main and "total" in seconds else seconds
+
+
+def region_text(report: dict) -> str:
+    """How large the region of interest is, and over how far the deformation fades; empty without one."""
+    region = report.get("region") or {}
+    if not region:
+        return ""
+    sizes = (("volume_ml", "ml"), ("area_mm2", "mm²"))
+    size = next((f"{number(region[name])} {unit}" for name, unit in sizes if name in region), "")
+    taper = region.get("taper_mm")
+    return f"{size}, fading over {number(taper)} mm" if _finite(taper) else size
 
 
 def _times(report: dict) -> str:

@@ -288,11 +288,11 @@ class GridMapper:
         for axis, (first, last) in enumerate(ranges):
             world_axis = 2 - axis
             positions = to_index[world_axis, world_axis] * np.arange(first, last) + to_index[world_axis, 3]
-            values = spatial.along_axis(values, _line_weights(positions, field.grid.shape[axis]), axis)
+            values = spatial.along_axis(values, line_weights(positions, field.grid.shape[axis]), axis)
         return values
 
 
-def _line_weights(positions: np.ndarray, n: int) -> Tensor:
+def line_weights(positions: np.ndarray, n: int) -> Tensor:
     """(m, n) linear interpolation at ``positions`` on a line of n points; zero rows more than half a step outside."""
     inside = (positions >= -0.5) & (positions <= n - 0.5)
     clamped = np.clip(positions, 0, n - 1)

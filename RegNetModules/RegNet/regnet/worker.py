@@ -2,7 +2,7 @@
 
 JSON lines in and out, see :mod:`regnet.protocol`. Torch is loaded once, at the start; then registrations run one after
 the other. Three rules keep host and worker apart: standard output carries the protocol and nothing else, files are
-read and written only inside the folder that a request names, and no request, however broken, ends the process.
+read and written only inside the folders that a request names, and no request, however broken, ends the process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from . import protocol
 from ._version import __version__
@@ -24,11 +24,17 @@ from .allocator import keep_freed_memory, release_freed_memory
 from .errors import Cancelled, RegNetError
 from .events import Event, Events, Message, Progress
 
+if TYPE_CHECKING:
+    from .kept_images import KeptImages
+
 SECONDS_TO_STOP = 5.0
 """After the host has gone, or asked to shut down, work that does not stop by itself is ended after this long."""
 
 PROGRESS_INTERVAL = 0.05
 """Progress of one stage is sent at most every 50 ms: enough for a smooth bar."""
+
+SECONDS_TO_FORGET = 300.0
+"""Images that no request has asked for in this time are let go of."""
 
 
 class Worker:
@@ -54,6 +60,7 @@ class Worker:
         self.cancelled: dict[str, threading.Event] = {}
         self.stopped: dict[str, threading.Event] = {}
         self.closing = threading.Event()
+        self.images: KeptImages | None = None
         self._lock = threading.Lock()
 
     def run(self) -> int:
@@ -66,10 +73,20 @@ class Worker:
             self.send(protocol.FailedEvent(id="", kind="error", text=f"RegNet cannot start: {one_line(error)}."))
             return 1
         self.send(protocol.ReadyEvent(version=__version__, device=device))
-        while (job := self.jobs.get()) is not None:
+        while (job := self._next()) is not None:
             self._serve(job)
         self.timer.cancel()
         return 0
+
+    def _next(self) -> protocol.Job | None:
+        """The next request, None for no more; while there is none for long, memory is given back."""
+        try:
+            return self.jobs.get(timeout=SECONDS_TO_FORGET)
+        except queue.Empty:
+            assert self.images is not None
+            self.images.forget()
+            release_freed_memory()
+            return self.jobs.get()
 
     def send(self, event: protocol.Event) -> None:
         """Write one event; a host that no longer listens is not an error."""
@@ -82,8 +99,9 @@ class Worker:
         import SimpleITK as sitk
         import torch
 
-        from . import worker_files  # noqa: F401  loaded here so that the first result does not wait for it
+        from .kept_images import KeptImages
 
+        self.images = KeptImages()
         keep_freed_memory()
         threads = thread_count()
         torch.set_num_threads(threads)
@@ -145,15 +163,10 @@ class Worker:
     def _serve(self, job: protocol.Job) -> None:
         flag = self.cancelled[job.id]
         try:
-            if flag.is_set() or self.closing.is_set():
-                raise Cancelled()
-            if isinstance(job, protocol.RegisterRequest):
-                result = self._register(job, flag)
+            if isinstance(job, protocol.WarmRequest):
+                event: protocol.Event = self._warm(job, flag)
             else:
-                from .worker_jobs import answer
-
-                result = answer(job, Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set))
-            event: protocol.Event = protocol.DoneEvent(id=job.id, result=result)
+                event = protocol.DoneEvent(id=job.id, result=self._result(job, flag))
         except Exception as error:
             event = failure(job.id, error)
         release_freed_memory()
@@ -161,23 +174,35 @@ class Worker:
         self.cancelled.pop(job.id, None)  # last: now the host may use the id again
         self.send(event)
 
+    def _warm(self, job: protocol.WarmRequest, flag: threading.Event) -> protocol.WarmEvent:
+        from .warming import warm_up
+
+        assert self.register is not None
+        ends = lambda: flag.is_set() or not self.jobs.empty()  # noqa: E731
+        return protocol.WarmEvent(id=job.id, complete=warm_up(job.model, self.register, ends))
+
+    def _result(self, job: protocol.Job, flag: threading.Event) -> protocol.Result:
+        if flag.is_set() or self.closing.is_set():
+            raise Cancelled()
+        if isinstance(job, protocol.RegisterRequest):
+            return self._register(job, flag)
+        from .worker_jobs import answer
+
+        return answer(job, Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set))
+
     def _register(self, job: protocol.RegisterRequest, flag: threading.Event) -> protocol.DoneResult:
         from . import worker_files as files
         from .worker_previews import sent_previews
 
-        assert self.register is not None
-        folder = files.private_folder(job.folder)
-        images = {
-            name: files.read_array(folder, entry, mask=name.endswith("mask"))
-            for name in ("fixed", "moving", "fixed_mask", "moving_mask")
-            if (entry := getattr(job, name)) is not None
-        }
+        assert self.register is not None and self.images is not None
+        folder, images = files.private_folder(job.folder), self.images.read(job)
         is_stopped = self.stopped[job.id].is_set
         events = Events(emit=_Forwarder(self, job.id), is_cancelled=flag.is_set, is_stopped=is_stopped)
         with sent_previews(self.send, job.id, folder) as previews:
             events.previews = previews if job.preview else None
             registration = self.register(
                 **images,
+                taper=job.taper,
                 model=job.model,
                 align=job.align,
                 refine=job.refine,

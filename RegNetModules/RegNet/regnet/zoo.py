@@ -29,6 +29,9 @@ from .errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .events import Events
+    from .models.base import ModelInfo, ParametersBase
+
 ENVIRONMENT_VARIABLE = "REGNET_MODELS"
 ORIGIN: dict[str, type | tuple[type, ...]] = {
     "version": str,
@@ -94,6 +97,29 @@ def list_weights(model: str) -> list[WeightsRecord]:
             if path.stem not in found:
                 found[path.stem] = _read_record(model, path)
     return list(found.values())
+
+
+def weights_for(
+    info: ModelInfo, module: Any, parameters: ParametersBase, dims: int, events: Events
+) -> WeightsRecord | None:
+    """The weights that ``parameters`` ask for, for images of ``dims`` axes. Without them the pair is registered all the
+    same, and the user is told so.
+
+    Args:
+        module: the model's, which knows what images the weights take.
+    """
+    variant = parameters.wanted_weights(dims)
+    if variant == "none":
+        return None
+    found, lacking = find_weights(info.name, variant), "not installed"
+    if found is not None and module.dimension_of(found.config or {}) != dims:
+        found, lacking = None, f"not for {dims}D images"
+    if found is None:
+        events.warn(
+            f"The trained weights {variant!r} of {info.title} are {lacking}; the registration does "
+            f"{info.without_weights}."
+        )
+    return found
 
 
 def load_state(record: WeightsRecord) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ def install():
     from . import ctk_module, errors, mrml_widgets, node_combo_box, packaging, qt_module, qt_signals  # noqa: F401
     from PySide6 import QtCore
 
-    from . import i18n, module_manager, parameter_nodes, scripted
+    from . import i18n, module_manager, parameter_nodes, sample_data, scripted
     from .app import qSlicerApplication
     from .qt_adapter import wrap, wrapper_class
     from .ui_loader import custom_widgets
@@ -57,7 +57,7 @@ def install():
         "slicer.packaging": packaging.make_slicer_packaging(),
         "slicer.modules": module_manager.make_modules_namespace(),
         "PyTorchUtils": packaging.make_pytorch_utils(),
-        "SampleData": packaging.make_sample_data(),
+        "SampleData": sample_data.make_sample_data(),
     }.items():
         _install_module(name, module)
     slicer.util.pip_install, slicer.util.pip_uninstall = packaging.pip_install, packaging.pip_uninstall

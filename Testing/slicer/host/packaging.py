@@ -127,34 +127,6 @@ def make_pytorch_utils() -> types.ModuleType:
     return module
 
 
-class SampleDataLogic:
-    """Records what modules register with Slicer's Sample Data module."""
-
-    sources: list[dict] = []
-
-    @staticmethod
-    def registerCustomSampleDataSource(
-        category="Custom",
-        sampleName=None,
-        uris=None,
-        fileNames=None,
-        nodeNames=None,
-        customDownloader=None,
-        thumbnailFileName=None,
-        loadFileType="VolumeFile",
-        loadFiles=None,
-        loadFileProperties=None,
-        checksums=None,
-    ) -> None:
-        SampleDataLogic.sources.append(dict(locals()))
-
-
-def make_sample_data() -> types.ModuleType:
-    module = types.ModuleType("SampleData", "Slicer's Sample Data module")
-    module.SampleDataLogic = SampleDataLogic
-    return module
-
-
 def reset() -> None:
     """Before each test."""
     installations.clear()

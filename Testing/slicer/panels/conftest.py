@@ -48,6 +48,9 @@ def sent(monkeypatch) -> list[dict]:
     def watched(self, message):
         folder = Path(message.get("folder", ""))
         arrays = {path.stem: np.load(path) for path in folder.glob("*.npy")} if "folder" in message else {}
+        for name in ("fixed", "moving"):
+            if message.get(name, {}).get("kept"):
+                arrays[name] = np.load(fake_worker.file_of(message, name))
         kept.append({**message, "arrays": arrays})
         send(self, message)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
+import numpy as np
 import pytest
-from traces import leftovers, nodes
+from traces import kept_images, leftovers, nodes
+from volumes import add_bend, add_linear, rigid, through
 
 
 def test_cancel_leaves_nothing(open_pair, process_events, scene):
@@ -63,6 +65,56 @@ def test_removing_an_input_during_a_run(open_pair, process_events, scene):
     assert widget.parameters.resultTransform is None and leftovers() == []
 
 
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("change", ["moved", "removed"])
+def test_what_placed_the_moving_volume_changes_during_a_run(open_pair, apply, process_events, scene, change, linear):
+    """The result is about where the volume was at the start."""
+    import slicer
+    import vtk
+
+    widget = open_pair()
+    moving = widget.parameters.movingVolume
+    parent = add_linear("table", rigid((5, 0, 10), (20, -30, 40))) if linear else add_bend("table")
+    points = np.array([(10.0, 20.0, 30.0), (-5.0, 0.0, 60.0)])
+
+    def place():
+        moving.SetAndObserveTransformNodeID(parent.GetID())
+        widget.parameters.resultTransform = None
+
+    def mapped():
+        from_world = vtk.vtkGeneralTransform()
+        widget.parameters.resultTransform.GetTransformFromWorld(from_world)
+        return through(from_world, points)
+
+    place()
+    apply(widget)
+    expected = mapped()
+    place()
+    widget.ui.applyButton.click()
+    if change == "removed":
+        scene.RemoveNode(parent)
+    else:
+        parent.ApplyTransformMatrix(slicer.util.vtkMatrixFromArray(rigid((0, 0, 25), (50, 0, 0))))
+    assert process_events(until=lambda: not widget.client.is_busy(), timeout=20)
+    np.testing.assert_allclose(mapped(), expected, atol=1e-3)
+    kept = widget.parameters.resultTransform.GetNodeReference("RegNetMovingParent")
+    assert kept is (None if change == "removed" else parent)
+
+
+def test_a_job_that_is_over_keeps_nothing_alive(open_pair, apply, process_events, scene):
+    """What the panels kept for an answer can be large: fields, volumes, whole earlier results."""
+    widget = open_pair()
+    apply(widget)
+    assert widget.run._importer is None
+    widget.ui.applyButton.click()
+    assert widget.run._importer is not None
+    widget.ui.applyButton.click()
+    assert process_events(until=lambda: not widget.client.is_busy(), timeout=10) and widget.run._importer is None
+    widget.ui.applyButton.click()
+    scene.Clear(0)
+    assert widget.run._importer is None
+
+
 def test_closing_the_scene_during_a_run(open_pair, process_events, scene):
     widget = open_pair("slow")
     widget.ui.applyButton.click()
@@ -93,7 +145,7 @@ def test_an_empty_mask_is_one_sentence(open_pair, scene):
     assert widget.ui.applyButton.text == "Apply"
 
 
-def test_a_full_disk_is_one_sentence(open_pair, monkeypatch):
+def test_a_full_disk_is_one_sentence(open_pair, monkeypatch, process_events):
     from RegNetLib.private_folder import PrivateFolder
 
     def full(self, name, array):
@@ -103,8 +155,9 @@ def test_a_full_disk_is_one_sentence(open_pair, monkeypatch):
     widget = open_pair()
     monkeypatch.setattr(PrivateFolder, "save", full)
     widget.ui.applyButton.click()
+    assert process_events(until=lambda: not widget.client.is_busy(), timeout=20)
     assert widget.ui.statusLabel.text.startswith("The images could not be handed to the worker (No space left")
-    assert not widget.client.is_busy() and leftovers() == []
+    assert leftovers() == [] and kept_images() == []
     assert widget.ui.applyButton.text == "Apply" and widget.ui.applyButton.enabled
 
 

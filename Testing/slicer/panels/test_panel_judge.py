@@ -371,3 +371,34 @@ def test_the_choices_are_saved_with_the_scene(open_review, scene):
     assert widget.ui.fixedSegmentationSelector.currentNode() is node
     scene.RemoveNode(node)
     assert widget.ui.fixedSegmentationSelector.currentNode() is None
+
+
+@pytest.mark.parametrize("kind", ["linear", "dense"])
+def test_a_fixed_volume_that_a_transform_bends(open_review, press_judge, sent, scene, kind, capfd):
+    """It is judged as it is seen, in the world; when it is bent otherwise the verdict holds no more."""
+    widget = open_review(transform=add_bend("dense") if kind == "dense" else None)
+    place = add_bend("place")
+    widget.parameters.fixedVolume.SetAndObserveTransformNodeID(place.GetID())
+    press_judge(widget)
+    request = asked_for(sent)
+    points = world_points(request)
+    result = widget.parameters.resultTransform
+    np.testing.assert_allclose(mapped(request, points), expected(result, points), atol=0.3)
+    assert widget.ui.verdictLabel.text == "Red: do not use it"
+    place.SetAndObserveTransformToParent(None)
+    widget.enter()
+    assert widget.ui.verdictLabel.text == "Not judged since it changed"
+    assert "is not linear" not in capfd.readouterr().err
+
+
+def test_what_was_drawn_on_a_bent_volume_cannot_be_compared(open_review, scene):
+    widget = open_review()
+    place = add_bend("place")
+    widget.parameters.fixedVolume.SetAndObserveTransformNodeID(place.GetID())
+    for name in ("fixed", "moving"):
+        node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+        node.AddControlPoint(5.0, -7.0, 9.0)
+        getattr(widget.ui, f"{name}PointsSelector").setCurrentNode(node)
+    widget.ui.judgeButton.click()
+    assert widget.ui.judgeStatusLabel.text.startswith("“patient” lies under the non-linear transform “place”; harden")
+    assert not widget.client.is_busy() and leftovers() == []

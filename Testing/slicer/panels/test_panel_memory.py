@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 from traces import nodes
@@ -103,15 +102,6 @@ def test_demo_pair(widget_factory, scene):
     assert widget.ui.applyButton.text == "Apply" and widget.ui.applyButton.enabled
     composite = scene.GetNthNodeByClass(0, "vtkMRMLSliceCompositeNode")
     assert composite.GetBackgroundVolumeID() == widget.parameters.fixedVolume.GetID()
-
-
-def test_demo_pair_is_in_sample_data(module_factory):
-    import SampleData
-
-    module_factory("RegNet")
-    sources = [source for source in SampleData.SampleDataLogic.sources if source["category"] == "RegNet"]
-    assert sources and Path(sources[0]["thumbnailFileName"]).is_file()
-    assert [node.GetName() for node in sources[0]["customDownloader"](None)] == sources[0]["nodeNames"]
 
 
 def test_a_closed_panel_lets_go_of_everything(open_pair, scene, process_events):

@@ -10,6 +10,15 @@ def nodes(scene, kind: str) -> list[str]:
 
 
 def leftovers() -> list[Path]:
+    """What runs have not removed. The volumes' files stay for the next run, see :func:`kept_images`."""
     import slicer
 
-    return list(Path(slicer.app.temporaryPath).glob("regnet-*"))
+    return sorted(set(Path(slicer.app.temporaryPath).glob("regnet-*")) - set(kept_images()))
+
+
+def kept_images() -> list[Path]:
+    """The folders of the volumes' files."""
+    import slicer
+    from RegNetLib.sent_images import PREFIX
+
+    return sorted(Path(slicer.app.temporaryPath).glob(f"{PREFIX}*"))
