@@ -118,14 +118,14 @@ def census() -> dict[str, int]:
         found[f"node {name}"] += 1
     for entry in gc.get_objects():
         kind = type(entry)
-        if isinstance(entry, types.MethodType):
+        if issubclass(kind, types.MethodType):  # asking the entry itself would wake what is lazy
             # A handler that is connected, or observes: Qt and VTK hold it until it is taken back.
             function = entry.__func__  # or any other callable
             name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
             found[f"method {name}"] += name.startswith(("RegNet", "slicer.", "host."))
         elif str(getattr(kind, "__module__", "")).startswith("RegNetLib") and not issubclass(kind, enum.Enum):
             found[f"object {kind.__module__}.{kind.__qualname__}"] += 1
-        elif isinstance(entry, QtCore.QTimer | QtCore.QProcess):
+        elif issubclass(kind, (QtCore.QTimer, QtCore.QProcess)):
             found[f"Qt {kind.__name__}"] += 1
             found["running timers"] += isinstance(entry, QtCore.QTimer) and entry.isActive()
     found["observers of the scene"] = str(slicer.mrmlScene).count("vtkObserver (")
