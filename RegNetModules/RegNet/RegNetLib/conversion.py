@@ -113,7 +113,7 @@ def array_to_oriented(array: np.ndarray, index_to_world: np.ndarray, first=(0, 0
     ends = [(low, low + size - 1) for low, size in zip(first, array.shape[::-1], strict=True)]
     image.SetExtent(*(int(end) for pair in ends for end in pair))
     image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(np.ascontiguousarray(array).ravel(), deep=True))
-    image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(FLIP @ np.asarray(index_to_world, float)))
+    image.SetGeometryFromImageToWorldMatrix(array_to_place(index_to_world))
     return image
 
 
@@ -125,6 +125,16 @@ def own_place(volume) -> np.ndarray:
 def world_matrix(parent) -> np.ndarray:
     """A linear transform node to the world, 4x4 in LPS mm; the identity for None."""
     return FLIP @ _linear_to_world(parent) @ FLIP
+
+
+def place_to_array(matrix) -> np.ndarray:
+    """From a node's own axes to LPS mm, 4x4, where a vtkMatrix4x4 leads to Slicer's coordinates."""
+    return FLIP @ slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def array_to_place(place):
+    """The inverse of :func:`place_to_array`."""
+    return slicer.util.vtkMatrixFromArray(FLIP @ np.asarray(place, float))
 
 
 def pull_transform(affine, displacement=None, index_to_world=None):
@@ -253,7 +263,7 @@ def displacement_through(parent, lattice: ImageArray, to_world: bool = False) ->
 def set_volume(volume, array, index_to_world) -> None:
     """Give a volume node an array (D, H, W), or (D, H, W, C), and its place in the world (LPS mm)."""
     slicer.util.updateVolumeFromArray(volume, array)
-    volume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(FLIP @ np.asarray(index_to_world, float)))
+    volume.SetIJKToRASMatrix(array_to_place(index_to_world))
 
 
 def _ijk_to_ras(volume) -> np.ndarray:

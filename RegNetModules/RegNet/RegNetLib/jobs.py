@@ -25,7 +25,7 @@ class Job:
 
     @property
     def command(self) -> str:
-        """What the worker is asked for: "register" or "fuse"."""
+        """What the worker is asked for, by the name that the protocol has for it."""
         return str(self.request.get("command", ""))
 
 

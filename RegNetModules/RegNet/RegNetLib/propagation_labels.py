@@ -124,7 +124,7 @@ def _with_labelmaps(node, volume):
 
 
 def _geometry(volume) -> str:
-    matrix = slicer.util.vtkMatrixFromArray(conversion.FLIP @ conversion.own_place(volume))
+    matrix = conversion.array_to_place(conversion.own_place(volume))
     return slicer.vtkSegmentationConverter.SerializeImageGeometry(matrix, volume.GetImageData())
 
 

@@ -42,7 +42,7 @@ def add_box(volume):
     matrix[:3, 3] = (index_to_world @ [*index, 1.0])[:3]
     name = slicer.mrmlScene.GenerateUniqueName(_("Region of interest"))
     roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
-    roi.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(conversion.FLIP @ matrix))
+    roi.SetAndObserveObjectToNodeMatrix(conversion.array_to_place(matrix))
     roi.SetSize(*(float(length) for length in np.maximum(SHARE * size, LEAST_VOXELS) * spacing))
     roi.CreateDefaultDisplayNodes()
     display = roi.GetDisplayNode()
@@ -86,7 +86,7 @@ def box_array(roi, volume) -> ImageArray | None:
 
 def _place(roi) -> np.ndarray:
     """From coordinates about a box's middle, along its axes, to the world, 4x4 in LPS mm."""
-    own = conversion.FLIP @ slicer.util.arrayFromVTKMatrix(roi.GetObjectToNodeMatrix())
+    own = conversion.place_to_array(roi.GetObjectToNodeMatrix())
     return conversion.world_matrix(roi.GetParentTransformNode()) @ own
 
 

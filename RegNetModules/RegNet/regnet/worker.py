@@ -178,7 +178,10 @@ class Worker:
         from .warming import warm_up
 
         assert self.register is not None
-        ends = lambda: flag.is_set() or not self.jobs.empty()  # noqa: E731
+
+        def ends() -> bool:
+            return flag.is_set() or not self.jobs.empty()
+
         return protocol.WarmEvent(id=job.id, complete=warm_up(job.model, self.register, ends))
 
     def _result(self, job: protocol.Job, flag: threading.Event) -> protocol.Result:

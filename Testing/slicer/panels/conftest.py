@@ -10,7 +10,7 @@ import fake_worker
 import numpy as np
 import pytest
 from propagations import TARGET_SHAPE, near, open_scan
-from volumes import GEOMETRIES, add_volume, pattern
+from volumes import GEOMETRIES, add_linear, add_volume, pattern, rigid
 
 FAKE = Path(fake_worker.__file__)
 
@@ -195,5 +195,31 @@ def press_refine(process_events):
         panel.ui.correctButton.click()
         assert process_events(until=lambda: not panel.client.is_busy(), timeout=timeout)
         process_events(timeout=0.0)
+
+    return press
+
+
+@pytest.fixture
+def open_review(worker, widget_factory):
+    """`open_review(mode, transform)`: the review module with a pair, whose transform any program may have made."""
+
+    def make(mode: str = "shift", transform=None):
+        worker(mode)
+        widget = widget_factory("RegNetReview")
+        widget.parameters.fixedVolume = add_volume("patient")
+        moving = pattern(shift=(1, 2, 3)).astype(np.int16)
+        widget.parameters.movingVolume = add_volume("atlas", moving, GEOMETRIES["oblique"])
+        widget.parameters.resultTransform = transform or add_linear("result", rigid((3, -4, 5), (6, 0, -2)))
+        return widget
+
+    return make
+
+
+@pytest.fixture
+def press_judge(process_events):
+    def press(widget, button="judgeButton"):
+        assert widget.ui.judgeButton.text == "Judge" and widget.ui.judgeButton.enabled, widget.ui.judgeButton.toolTip
+        getattr(widget.ui, button).click()
+        assert process_events(until=lambda: not widget.client.is_busy(), timeout=30)
 
     return press

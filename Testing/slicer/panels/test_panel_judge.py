@@ -12,32 +12,6 @@ from volumes import GEOMETRIES, add_bend, add_linear, add_volume, pattern, rigid
 SCALARS, TABLES = "vtkMRMLScalarVolumeNode", "vtkMRMLTableNode"
 
 
-@pytest.fixture
-def open_review(worker, widget_factory):
-    """`open_review(mode, transform)`: the review module with a pair, whose transform any program may have made."""
-
-    def make(mode: str = "shift", transform=None):
-        worker(mode)
-        widget = widget_factory("RegNetReview")
-        widget.parameters.fixedVolume = add_volume("patient")
-        moving = pattern(shift=(1, 2, 3)).astype(np.int16)
-        widget.parameters.movingVolume = add_volume("atlas", moving, GEOMETRIES["oblique"])
-        widget.parameters.resultTransform = transform or add_linear("result", rigid((3, -4, 5), (6, 0, -2)))
-        return widget
-
-    return make
-
-
-@pytest.fixture
-def press_judge(process_events):
-    def press(widget, button="judgeButton"):
-        assert widget.ui.judgeButton.text == "Judge" and widget.ui.judgeButton.enabled, widget.ui.judgeButton.toolTip
-        getattr(widget.ui, button).click()
-        assert process_events(until=lambda: not widget.client.is_busy(), timeout=30)
-
-    return press
-
-
 def asked_for(sent) -> dict:
     return next(message for message in sent if message["command"] == "judge")
 
@@ -296,56 +270,6 @@ def through_ras(transform, points: np.ndarray) -> np.ndarray:
     return through(pull, points)
 
 
-def test_why_it_cannot_judge(open_review, worker):
-    widget = open_review()
-    transform = widget.parameters.resultTransform
-    widget.parameters.resultTransform = None
-    assert not widget.ui.judgeButton.enabled and "There is no transform to judge" in widget.ui.judgeButton.toolTip
-    assert not widget.ui.reportButton.enabled
-    widget.parameters.resultTransform = transform
-    widget.parameters.movingVolume = None
-    assert widget.ui.judgeButton.toolTip == "Choose a moving volume."
-
-
-@pytest.mark.parametrize("mode", ["crash", "refuse"])
-def test_a_worker_that_fails_leaves_the_last_verdict(open_review, press_judge, worker, scene, mode):
-    widget = open_review()
-    press_judge(widget)
-    count = scene.GetNumberOfNodes()
-    worker(mode)
-    press_judge(widget)
-    assert widget.ui.judgeStatusLabel.text and widget.ui.verdictLabel.text == "Red: do not use it"
-    assert scene.GetNumberOfNodes() == count and leftovers() == []
-
-
-def test_cancel(open_review, process_events, scene):
-    widget = open_review("slow")
-    count = scene.GetNumberOfNodes()
-    widget.ui.judgeButton.click()
-    assert widget.ui.judgeButton.text == "Cancel" and not widget.ui.reportButton.enabled
-    assert process_events(until=lambda: widget.ui.judgeProgressBar.value > 0)
-    widget.ui.judgeButton.click()
-    assert process_events(until=lambda: not widget.client.is_busy())
-    assert widget.ui.judgeStatusLabel.text == "Cancelled; nothing was changed."
-    assert scene.GetNumberOfNodes() == count and leftovers() == []
-
-
-@pytest.mark.parametrize("what", ["transform", "volume", "scene"])
-def test_what_goes_while_it_is_judged(open_review, process_events, scene, what):
-    widget = open_review("slow")
-    widget.ui.judgeButton.click()
-    assert process_events(until=lambda: widget.ui.judgeProgressBar.value > 0)
-    if what == "scene":
-        scene.Clear(0)
-    else:
-        gone = widget.parameters.resultTransform if what == "transform" else widget.parameters.movingVolume
-        scene.RemoveNode(gone)
-    assert process_events(until=lambda: not widget.client.is_busy(), timeout=15)
-    assert nodes(scene, TABLES) == [] and leftovers() == []
-    if what != "scene":
-        assert "was removed meanwhile" in widget.ui.judgeStatusLabel.text
-
-
 def test_the_registration_panels_judge_their_results(open_pair, apply, press_judge, sent, process_events):
     """The same section; the run's report goes along, and a new run makes the verdict an old one."""
     panel = open_pair()
@@ -389,16 +313,3 @@ def test_a_fixed_volume_that_a_transform_bends(open_review, press_judge, sent, s
     widget.enter()
     assert widget.ui.verdictLabel.text == "Not judged since it changed"
     assert "is not linear" not in capfd.readouterr().err
-
-
-def test_what_was_drawn_on_a_bent_volume_cannot_be_compared(open_review, scene):
-    widget = open_review()
-    place = add_bend("place")
-    widget.parameters.fixedVolume.SetAndObserveTransformNodeID(place.GetID())
-    for name in ("fixed", "moving"):
-        node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
-        node.AddControlPoint(5.0, -7.0, 9.0)
-        getattr(widget.ui, f"{name}PointsSelector").setCurrentNode(node)
-    widget.ui.judgeButton.click()
-    assert widget.ui.judgeStatusLabel.text.startswith("“patient” lies under the non-linear transform “place”; harden")
-    assert not widget.client.is_busy() and leftovers() == []
