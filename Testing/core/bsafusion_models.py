@@ -43,8 +43,8 @@ def moving_model(dims=2, **options):
     model = made(dims, **options)
     with torch.no_grad():
         for layer in [*model.alignment.forward_layers, *model.alignment.reverse_layers]:
-            torch.nn.init.normal_(layer.flow.weight, std=0.3)
-            torch.nn.init.normal_(layer.flow.bias, std=1.0)
+            torch.nn.init.normal_(layer.flow.weight, std=0.03 / layer.gain)
+            torch.nn.init.normal_(layer.flow.bias, std=0.1 / layer.gain)
     return model
 
 
@@ -56,7 +56,7 @@ def steady(model, fixed, moving):
         for layers, steps in sides:
             for layer, step in zip(layers, steps, strict=True):
                 layer.flow.weight.zero_()
-                layer.flow.bias.copy_(torch.atanh(torch.as_tensor(step)) / 0.1)
+                layer.flow.bias.copy_(torch.atanh(torch.as_tensor(step)) / layer.gain)
     return model
 
 

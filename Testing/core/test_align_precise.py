@@ -213,3 +213,22 @@ def test_masks_hold_at_full_resolution_too():
     found = align(Image(spoilt, where, 2), moving, fixed_mask=Image(mask, where, 2))
     inside = Grid((1, 260, 218), where, 2)
     assert corner_error(found, truth, inside) < 0.1
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_plane_is_not_shrunk_to_where_little_is_seen(seed):
+    """A head with its neck, and of the same slice the brain alone, as PET shows it: mutual information would rather
+    have it at half its area."""
+    random, (y, x) = np.random.default_rng(seed), np.mgrid[:96, :112].astype(float)
+    head = ((y - 50) / 44) ** 2 + ((x - 56) / 40) ** 2 < 1
+    brain = ((y - 40) / 24) ** 2 + ((x - 56) / 28) ** 2 < 1
+    folds = ndimage.gaussian_filter(random.normal(size=head.shape), 3)
+    folds /= folds.std()
+    around = 200 + 160 * ndimage.gaussian_filter(random.normal(size=head.shape), 1.5)
+    shown = np.where(brain, 120 + 25 * folds, np.where(head, around, 0)), np.where(brain, 150 - 30 * folds, 0)
+    images = [
+        Image.from_numpy(np.clip(array, 0, None)[None].astype(np.float32), np.diag([2.0, 2.0, 1.0, 1.0]), ndim=2)
+        for array in (shown[0], ndimage.gaussian_filter(shown[1], 2.0))
+    ]
+    found = np.asarray(align(*images, "affine").matrix)
+    assert 0.85 < np.linalg.det(found[:2, :2]) < 1.1

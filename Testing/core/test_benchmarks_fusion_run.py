@@ -216,30 +216,36 @@ def test_a_process_that_dies_costs_one_case(tmp_path, monkeypatch):
 
 def test_regnet_gets_the_weights_of_the_modality_and_gives_its_displacement(monkeypatch):
     import regnet
+    import regnet.fusing
     import regnet.zoo
 
     asked = {}
 
     def registered(fixed, moving, **options):
         asked.update(options, means=[float(image.data.mean()) for image in (fixed, moving)])
-        fused = SimpleNamespace(data=fixed.data)
-        return SimpleNamespace(transform=lambda points: points + [2.0, -3.0, 0.0], fused=fused)
+        return SimpleNamespace(transform=lambda points: points + [2.0, -3.0, 0.0])
+
+    def fused(fixed, moving, transform, **options):
+        asked.update(fused_with=options["weights"], through=transform(np.zeros(3)).tolist())
+        return SimpleNamespace(image=SimpleNamespace(data=fixed.data))
 
     monkeypatch.setattr(regnet, "register", registered)
+    monkeypatch.setattr(regnet.fusing, "fuse", fused)
     monkeypatch.setattr(regnet.zoo, "find_weights", lambda model, variant: None if variant == "spect-mri" else variant)
     fixed, moving = np.full(SHAPE, 0.25), np.full(SHAPE, 0.5)
     method = peers.method("regnet-bsafusion-network")
     found = method.register(method.images(fixed, moving, "pet"))
-    assert asked["parameters"] == {"weights": "pet-mri"}
+    assert asked["parameters"] == {"weights": "pet-mri", "fusion": "off"}
     assert (asked["model"], asked["refine"], asked["means"]) == ("bsafusion", "off", [0.25, 0.5])
     field = method.field(found, SHAPE)
     np.testing.assert_allclose(field[0], -3)  # rows, which is y
     np.testing.assert_allclose(field[1], 2)
     np.testing.assert_allclose(method.fused(found), fixed)
+    assert (asked["fused_with"], asked["through"]) == ("pet-mri", [2.0, -3.0, 0.0])
     with pytest.raises(RuntimeError, match="spect-mri of bsafusion are not installed"):
         method.images(fixed, moving, "spect")
     method = peers.method("regnet-masr")
-    method.register(method.images(fixed, moving, "spect"))
+    assert method.fused(method.register(method.images(fixed, moving, "spect"))) is None
     assert (asked["model"], asked["refine"], asked["parameters"]) == ("masr", "auto", {})
 
 

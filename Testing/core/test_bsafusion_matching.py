@@ -12,6 +12,7 @@ from regnet.matching import unit
 from regnet.models.bsafusion_training import Recipe
 from regnet.networks.bsafusion_matching import LEVELS, Compared, Comparison, Matching, likenesses
 from regnet.training.config import make_config
+from regnet.training.schedule import Place
 from torch import nn
 
 
@@ -210,15 +211,46 @@ def test_a_stage_that_only_compares_trains_the_comparison_alone(matching):
     if matching == "none":
         with pytest.raises(ModelError, match="set its matching to 'learned'"):
             recipe.parameters(model, options)
+        chosen = {id(entry) for entry in recipe.parameters(model, Recipe.Options(only="register"))}
+        assert chosen == {id(entry) for entry in model.alignment.parameters()}
         return
     chosen = {id(entry) for entry in recipe.parameters(model, options)}
     assert chosen == {id(entry) for entry in model.matching.parameters()}
-    for only, parts in (("fuse", (model.representation, model.decoder)), ("decode", (model.decoder,))):
+    for only, parts in {
+        "register": (model.matching, model.alignment),
+        "fuse": (model.representation, model.decoder),
+        "decode": (model.decoder,),
+    }.items():
         chosen = {id(entry) for entry in recipe.parameters(model, Recipe.Options(only=only))}
         assert chosen == {id(entry) for part in parts for entry in part.parameters() if entry.requires_grad}
     everything = {id(entry) for entry in recipe.parameters(model, Recipe.Options())}
     frozen = {id(entry) for name, entry in model.named_parameters() if name.startswith("representation.frozen.")}
     assert frozen and everything == {id(entry) for entry in model.parameters()} - frozen
+
+
+@pytest.mark.parametrize(
+    ("only", "terms"),
+    [
+        ("register", {"smoothness", "consistency", "endpoint"}),
+        ("fuse", {"modality", "exchange", "structure", "gradient", "intensity"}),
+        ("decode", {"structure", "gradient", "intensity"}),
+    ],
+)
+def test_a_stage_has_the_losses_of_what_learns_in_it(only, terms):
+    network = {key: value for key, value in SMALL.items() if key != "positions"} | {"matching": "learned"}
+    stage = {"name": "one", "steps": 1, "sources": [{"maker": "Shapes"}]}
+    config = make_config({"model": "avsm", "shape": [32, 48], "network": {}, "stages": [stage]})
+    recipe, options = Recipe(config.model_copy(update={"network": network})), Recipe.Options(only=only, endpoint=1.0)
+    model = recipe.build().train()
+    sides = {"fixed": texture((32, 48), 1), "moving": texture((32, 48), 2)}
+    found = recipe.losses(
+        model, {**sides, "displacement": smooth_flow((32, 48), 2.0)}, options, Place(0, 0, 0, 0.0, 0.0)
+    )
+    assert set(found) == {*terms, "total"}
+    found["total"].backward()
+    learning = list(recipe.parameters(model, options))
+    # Of a fresh registration the layers ahead of its flows have none yet.
+    assert sum(entry.grad is not None and bool(entry.grad.any()) for entry in learning) > len(learning) / 4
 
 
 def test_coarse_levels_do_not_believe_averaged_descriptors_before_they_have_learned():

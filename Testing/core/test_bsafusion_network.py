@@ -245,17 +245,3 @@ def test_other_input_that_cannot_be_is_refused():
         model.encode(texture(SHAPES[1]), texture(SHAPES[1]))
     with pytest.raises(ModelError, match="needs a displacement"):
         model.fuse(model.encode(image, image, transfer=False), torch.zeros(1, 2, 48, 64))
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-def test_a_network_that_only_fuses_has_no_layers_to_register_with(dims):
-    shape = SHAPES[dims - 2]
-    fixed, moving = texture(shape, 1), texture(shape, 2)
-    whole, half = made(dims, registers=True), made(dims, registers=False)
-    names = {name for name in whole.state_dict() if not name.startswith("alignment.")}
-    assert set(half.state_dict()) == names and len(names) < len(whole.state_dict())
-    half.load_state_dict({name: tensor for name, tensor in whole.state_dict().items() if name in names})
-    with torch.no_grad():
-        torch.testing.assert_close(half.fuse(half.encode(fixed, moving)), whole.fuse(whole.encode(fixed, moving)))
-        with pytest.raises(ModelError, match="only fuses"):
-            half.register(fixed, moving)

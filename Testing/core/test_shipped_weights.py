@@ -116,9 +116,7 @@ def test_it_does_not_matter_which_way_round_the_file_is_stored(demo, whole):
 
 
 def test_bsafusion_ships_no_layers_that_nothing_has_trained():
-    """What is for volumes has learned to fuse alone, so it holds nothing that registers."""
-    assert not any(name.startswith("alignment.") for name in zoo.load_state(zoo.find_weights("bsafusion", "volumes")))
-    for variant in ("ct-mri", "pet-mri", "spect-mri"):
+    for variant in ("ct-mri", "pet-mri", "spect-mri", "volumes"):
         state = zoo.load_state(zoo.find_weights("bsafusion", variant))
         flows = [tensor for name, tensor in state.items() if name.endswith("flow.weight")]
         assert len(flows) == 10 and all(float(tensor.float().std()) > 0 for tensor in flows)

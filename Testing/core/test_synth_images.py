@@ -130,6 +130,30 @@ def test_intensity_artefacts_follow_their_definitions():
         low, high = np.percentile(image[number], (10, 90))
         assert np.abs(scaled[number] - np.clip((image[number].numpy() - low) / (high - low), 0, 1)).max() < 0.01
     assert artefacts.normalise(torch.full((1, 1, 5, 6), 0.3)).abs().max() == 0
+    shown = artefacts.window(image, torch.tensor([0.0, 0.25]), torch.tensor([1.0, 0.75])).numpy()
+    assert np.allclose(shown[0], image[0].numpy())
+    assert np.allclose(shown[1], np.clip((image[1].numpy() - 0.25) / 0.5, 0, 1), atol=1e-6)
+
+
+def test_a_display_shows_what_lies_in_its_window():
+    """A ramp, seen through windows from 0.2 to 0.3 up to 0.6 to 0.7: about four tenths of it is black or white."""
+    plain = {"blur": (0.0, 0.0), "noise": 0.0, "bias": 0.0, "gamma": 0.0, "thick_share": 0.0}
+    ramp = torch.linspace(0, 1, 2000).view(1, 1, 40, 50).expand(8, 1, 40, 50)
+    whole = artefacts.acquire(ramp, None, artefacts.ArtefactSettings(**plain), draws(1, 8))
+    part = artefacts.ArtefactSettings(**plain, black=(0.2, 0.3), white=(0.6, 0.7))
+    shown = artefacts.acquire(ramp, None, part, draws(1, 8))
+    black, white = ((abs(shown - end) < 1e-4).float().mean(dim=(1, 2, 3)) for end in (0, 1))
+    assert float((abs(whole - 0.5) > 0.4999).float().mean()) < 0.01
+    assert float(black.min()) > 0.19 and float(black.max()) < 0.31 and float(black.std()) > 0.01
+    assert float(white.min()) > 0.29 and float(white.max()) < 0.41 and float(white.std()) > 0.01
+
+
+@pytest.mark.parametrize(
+    "ends", [{"black": (0.1, 0.6), "white": (0.5, 1.0)}, {"white": (0.8, 1.2)}, {"black": (-1, 0)}]
+)
+def test_a_window_has_two_ends(ends):
+    with pytest.raises(InputError, match="must be darker than what is white"):
+        artefacts.ArtefactSettings(**ends)
 
 
 def test_field_of_view_cuts_what_was_said():

@@ -96,6 +96,20 @@ def test_right_checksum_of_something_else_is_refused(folder):
         zoo.load_state(zoo.find_weights("avsm"))
 
 
+def test_a_file_is_read_once_until_it_changes(folder, monkeypatch):
+    path, record = put_weights(folder), zoo.find_weights("avsm")
+    first = zoo.load_state(record)
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.read_bytes", lambda path: pytest.fail("read again"))
+        assert zoo.load_state(zoo.find_weights("avsm")) is first
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(ModelError, match="damaged or were changed"):
+        zoo.load_state(record)
+
+
 def test_vanished_file_is_a_sentence(folder):
     path = put_weights(folder)
     record = zoo.find_weights("avsm")

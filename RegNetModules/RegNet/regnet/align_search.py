@@ -116,8 +116,8 @@ class AlignmentProblem:
     def _climbed(self, candidates: Tensor, affine: bool, finest: int, evaluations: int, events: Events) -> np.ndarray:
         """The best of ``candidates`` (n, 4, 4) optimised through all levels, at first with one scale for all axes: with
         all its freedom a pose shrinks or shears to something alike where little is seen, and without any it turns to
-        make up for a difference in size."""
-        kind = "similarity" if affine else "rigid"
+        make up for a difference in size. A plane shows so little that even the one scale leads astray."""
+        kind = "similarity" if affine and not self.planar else "rigid"
         poses = self._optimise(self.level(0), candidates, kind, 28, self.scale, events, 0.15, 0.4)
         poses = self._optimise(self.level(1), poses[:2], kind, 18, self.scale / 4, events, 0.4, 0.5)
         return self._descend(poses[0], "affine" if affine else "rigid", finest, evaluations, events)

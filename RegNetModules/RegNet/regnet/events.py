@@ -107,7 +107,8 @@ class Events:
 
         Anything that has no layers (a plain function) passes through unchanged.
         """
-        modules = network.modules() if hasattr(network, "modules") else ()
+        listens = self.is_cancelled is not None and hasattr(network, "modules")
+        modules = network.modules() if listens else ()
         hooks = [module.register_forward_hook(lambda *_: self.check()) for module in modules]
         try:
             yield

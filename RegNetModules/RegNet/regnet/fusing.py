@@ -145,7 +145,7 @@ def _network(variant: str, dims: int, device: str) -> Network:
     record = find_weights(info.name, variant)
     if record is None:
         raise ModelError(f"Fusing needs the trained weights {variant!r} of {info.title}; install them.")
-    network = Network(load_state(record), record.config, torch.device(device))
+    network = Network.of(load_state(record), record.config, torch.device(device))
     if network.dims != dims:
         raise ModelError(f"The weights {variant!r} of {info.title} are not for {dims}D images; install them again.")
     return network

@@ -15,6 +15,7 @@ installed package (the Slicer extension), ``Models`` at the root of a checkout, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -45,6 +46,8 @@ ORIGIN: dict[str, type | tuple[type, ...]] = {
     "joined": list,
 }
 """Entries of a record about the training, and their types; others, and those of another type, are passed over."""
+KEPT = 8
+"""Files of weights whose tensors stay in memory, so that the next job need not read and check them again."""
 
 
 @dataclass(frozen=True)
@@ -123,29 +126,37 @@ def weights_for(
 
 
 def load_state(record: WeightsRecord) -> dict[str, Tensor]:
-    """The tensors, after the file's sha256 was checked.
+    """The tensors, after the file's sha256 was checked. As long as the file stays as it is, these are the same tensors
+    each time, for everybody: not to be written to.
 
     Raises:
         ModelError: a byte differs from the record, or the file cannot be read.
     """
+    try:
+        about = record.path.stat()
+        return _loaded(record.path, record.sha256, about.st_mtime_ns, about.st_size)
+    except OSError as error:
+        raise ModelError(f"The weights {str(record.path)!r} cannot be read: {error.strerror}.") from None
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _loaded(path: Path, sha256: str, changed: int, size: int) -> dict[str, Tensor]:
+    """Those of a file that was ``changed`` then and has this ``size``."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    try:
-        data = record.path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"The weights {str(record.path)!r} cannot be read: {error.strerror}.") from None
+    data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
-    if found != record.sha256:
+    if found != sha256:
         raise ModelError(
-            f"The weights {str(record.path)!r} are damaged or were changed: their sha256 begins with {found[:12]}, "
-            f"not {record.sha256[:12]}; install them again."
+            f"The weights {str(path)!r} are damaged or were changed: their sha256 begins with {found[:12]}, "
+            f"not {sha256[:12]}; install them again."
         )
     try:
         # From the very bytes that were checked: the file cannot change in between.
         return load(data)
     except SafetensorError as error:
-        raise ModelError(f"The weights {str(record.path)!r} are not a safetensors file: {error}.") from None
+        raise ModelError(f"The weights {str(path)!r} are not a safetensors file: {error}.") from None
 
 
 def _read_record(model: str, path: Path) -> WeightsRecord:

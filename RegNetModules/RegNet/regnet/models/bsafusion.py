@@ -23,13 +23,16 @@ PLANES = ("ct-mri", "pet-mri", "spect-mri")
 VOLUMES = "volumes"
 """and those for volumes."""
 REFINEMENTS = ("auto", "looks", "dsir", "mind", "edges")
+LOOKS = 1
+"""At mirrored pairs, unless told otherwise: the first is upside down. A head's left and right are alike, and so are the
+errors of a look from left to right; all three looks err a little less, in twice the time."""
 FUSION_MODES = ("auto", "volume", "slices")
 
 info = ModelInfo(
     name="bsafusion",
     title="BSAFusion",
     summary="Registers scans of two modalities, CT, PET or SPECT onto MR, and fuses them to one picture in the same "
-    "pass; looks at the mirrored pair, or the pair itself, then refine the registration.",
+    "pass; a look at the mirrored pair, or the pair itself, then refines the registration.",
     paper="BSAFusion: A Bidirectional Stepwise Feature Alignment Network for Unaligned Medical Image Fusion, AAAI "
     "2025, arXiv 2412.08050",
     citation="H. Li, D. Su, Q. Cai, Y. Zhang. BSAFusion: A Bidirectional Stepwise Feature Alignment Network for "
@@ -63,7 +66,7 @@ class Parameters(ParametersBase):
     refine_with: str = parameter(
         "auto",
         "Refine with",
-        "What refines the network's registration: its own looks at the mirrored pair, as far as they agree (looks), or "
+        "What refines the network's registration: its own look at the mirrored pair, as far as both agree (looks), or "
         "a comparison of the pair by a structural descriptor, learned (dsir; MIND in planes) or not (mind), or by "
         "edges (edges). auto takes looks in planes and dsir in volumes.",
         choices=REFINEMENTS,
@@ -100,25 +103,13 @@ def predict(
     events: Events,
     final: bool = True,
 ) -> Tensor:
-    """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners; without weights none. Of planes the
-    network's own; of volumes that of MASR-Net's network, because this one has only learned to fuse them."""
-    if state is not None and len(pair.shape) == 2:
-        from .bsafusion_run import Network
+    """Displacement in voxels, (1, d, *coarse), of a grid over the pair's corners: the network's own; without weights
+    none."""
+    if state is None:
+        return pair.fixed.new_zeros(1, len(pair.shape), *pair.level(8.0).shape)
+    from .bsafusion_run import Network
 
-        return Network(state, config, pair.fixed.device).displacement(pair, events)
-    found = _of_volumes(pair, events) if state is not None else None
-    return pair.fixed.new_zeros(1, len(pair.shape), *pair.level(8.0).shape) if found is None else found
-
-
-def _of_volumes(pair: Pair, events: Events) -> Tensor | None:
-    from ..zoo import find_weights, load_state
-    from . import masr
-
-    record = find_weights(masr.info.name)
-    if record is None:
-        events.warn("MASR-Net's weights, which register volumes here, are not installed; the refinement does it alone.")
-        return None
-    return masr.predict(pair, masr.Parameters(start="network"), load_state(record), record.config, events)
+    return Network.of(state, config, pair.fixed.device).displacement(pair, events)
 
 
 def refine(
@@ -131,18 +122,18 @@ def refine(
     how: str | int,
 ) -> Tensor:
     """The prediction improved on this very pair, by what the network says of its mirror images or by a descriptor of
-    structure. There are no looks at volumes, nor without weights: a descriptor then takes their place."""
+    structure. Without weights there are no looks: a descriptor then takes their place."""
     kind = parameters.refine_with
-    if kind in ("auto", "looks"):
-        kind = "looks" if len(pair.shape) == 2 and state is not None else "dsir"
-    if kind == "looks":
+    if kind == "auto":
+        kind = "looks" if len(pair.shape) == 2 else "dsir"
+    if kind == "looks" and state is not None:
         from .bsafusion_run import Network
 
-        looks = int(how) if str(how).strip().isdigit() else 2 ** len(pair.shape) - 1
-        return Network(state, config, pair.fixed.device).agreed(pair, displacement, looks, events)
+        looks = int(how) if str(how).strip().isdigit() else LOOKS
+        return Network.of(state, config, pair.fixed.device).agreed(pair, displacement, looks, events)
     from .masr_run import refine_with
 
-    return refine_with(kind, pair, displacement, events, how, parameters.regularization)
+    return refine_with("dsir" if kind == "looks" else kind, pair, displacement, events, how, parameters.regularization)
 
 
 def fuse(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import Any
 
 import torch
@@ -15,11 +16,17 @@ from ..networks.bsafusion import BSAFusion
 from ..orientation import Orientation
 from ..pair import Pair
 
-SPACING = {2: 1.5, 3: 2.2}
-"""Of the grid on which the network registers, in mm, by the images' dimension: what it was trained on, about."""
+SPACING = {2: 2.0, 3: 2.5}
+"""Of the grid on which the network registers, in mm, by the images' dimension: what it was trained on; in planes a
+little finer than that (2.7), where real pairs, of tuning cases, are moved less without a reason."""
 TRAINING_ONLY = "representation.frozen."
-LOCAL = 4.0
-"""Voxels of the network's grid over which displacements are judged together, a Gaussian's width."""
+LOCAL = {2: 2.5, 3: 3.0}
+"""Voxels of the network's grid over which displacements are judged together, a Gaussian's width, by dimension."""
+AT_ONCE = {2: 3, 3: 1}
+"""Mirror images that are looked at together: small ones in a batch take less time than one by one."""
+KEPT = 2
+"""Networks that stay built in a thread: those for planes and for volumes."""
+_built = threading.local()
 
 
 class Network:
@@ -43,9 +50,25 @@ class Network:
         self.network = network.to(device, memory_format=layout).eval()
         self.dims = network.dims
 
+    @classmethod
+    def of(cls, state: dict[str, Tensor], config: dict[str, Any] | None, device: torch.device) -> Network:
+        """The network of these very tensors: the one built before, if it is among the last of this thread.
+
+        Building one takes longer than a pass in the plane. A thread's own, because a cancel hangs on its layers.
+        """
+        held = _built.__dict__.setdefault("networks", [])
+        for known, where, network in held:
+            if known is state and where == device:
+                return network
+        # Ordinary tensors, wherever it is asked for.
+        with torch.inference_mode(False):
+            network = cls(state, config, device)
+        held[:] = [(state, device, network), *held][:KEPT]
+        return network
+
     def displacement(self, pair: Pair, events: Events) -> Tensor:
         """(1, d, *grid) in voxels of a grid of :data:`SPACING` over the pair's corners, in one pass."""
-        return self._look(*self._ready(pair), (), events)
+        return self._looks(*self._ready(pair), [()], events)
 
     def agreed(self, pair: Pair, first: Tensor, looks: int, events: Events) -> Tensor:
         """What the network says of the pair's mirror images, too, as far as it says the same. Not the paper's.
@@ -61,13 +84,14 @@ class Network:
         ready = self._ready(pair)
         ways = [way for count in range(1, self.dims + 1) for way in itertools.combinations(range(self.dims), count)]
         ways, found = ways[:looks], [first]
-        for number, way in enumerate(ways):
-            found.append(self._look(*ready, way, events))
-            events.progress((number + 1) / len(ways))
+        at_once = AT_ONCE[self.dims]
+        for start in range(0, len(ways), at_once):
+            found.append(self._looks(*ready, ways[start : start + at_once], events))
+            events.progress(min(start + at_once, len(ways)) / len(ways))
         said = torch.cat(found)
         mean = said.mean(0, keepdim=True)
-        noise = spatial.gaussian(said.var(0, keepdim=True).sum(1, keepdim=True), LOCAL)
-        signal = spatial.gaussian(mean.square().sum(1, keepdim=True), LOCAL)
+        noise = spatial.gaussian(said.var(0, keepdim=True).sum(1, keepdim=True), LOCAL[self.dims])
+        signal = spatial.gaussian(mean.square().sum(1, keepdim=True), LOCAL[self.dims])
         return mean * (signal / (signal + noise).clamp_min(1e-6))
 
     def _ready(self, pair: Pair) -> tuple[Tensor, Tensor, Orientation]:
@@ -77,16 +101,20 @@ class Network:
         level, orientation = seen(pair), Orientation.of(pair.grid)
         return orientation.apply(level.fixed), orientation.apply(level.moving), orientation
 
-    def _look(
-        self, fixed: Tensor, moving: Tensor, orientation: Orientation, mirrored: tuple[int, ...], events: Events
+    def _looks(
+        self, fixed: Tensor, moving: Tensor, orientation: Orientation, ways: list[tuple[int, ...]], events: Events
     ) -> Tensor:
-        """(1, d, *grid), what the network says of images ``mirrored`` along these of their axes."""
-        axes = [axis + 2 for axis in mirrored]
+        """(looks, d, *grid), what the network says of images mirrored along the axes of each of ``ways``, together."""
+        flips = [[axis + 2 for axis in way] for way in ways]
+        sides = (torch.cat([image.flip(axes) for axes in flips]) for image in (fixed, moving))
         with torch.inference_mode(), events.stoppable(self.network):
-            found = self.network.register(fixed.flip(axes), moving.flip(axes)).flip(axes)
-        signs = found.new_ones(self.dims)
-        signs[list(mirrored)] = -1.0
-        return orientation.displacement_back(found * signs.view(1, -1, *(1,) * self.dims)).clone()
+            found = self.network.register(*sides)
+        turned = []
+        for look, axes, way in zip(found.split(1), flips, ways, strict=True):
+            signs = found.new_ones(self.dims)
+            signs[list(way)] = -1.0
+            turned.append(look.flip(axes) * signs.view(1, -1, *(1,) * self.dims))
+        return orientation.displacement_back(torch.cat(turned)).clone()
 
     def fuse(self, fixed: Tensor, moving: Tensor, events: Events) -> Tensor:
         """Aligned images (B, 1, *shape) in [0, 1] as one, (B, 1, *shape) in (0, 1)."""

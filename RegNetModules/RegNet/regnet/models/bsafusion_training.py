@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -23,11 +22,16 @@ from .masr_weights import installed
 BALANCE = "balance"
 """Buffer of a network in training: mu and the two sums of :class:`~regnet.losses.fusion.StructureBalance`."""
 
+OF_REGISTRATION, OF_ENCODER = ("smoothness", "consistency", "endpoint"), ("modality", "exchange")
+OF_FUSION = ("structure", "gradient", "intensity")
+UNTOUCHED = {"register": OF_ENCODER + OF_FUSION, "fuse": OF_REGISTRATION, "decode": OF_REGISTRATION + OF_ENCODER}
+"""Losses that have nothing to say to what learns, by :attr:`Options.only`."""
+
 
 class Options(Strict):
     """Of a stage: the weights of :class:`~regnet.losses.fusion.FusionWeights`, and what of the network learns: all of
-    it; what compares at shifts, from nothing but the known displacement; or, with the known displacement in place of a
-    registration, all that fuses (``fuse``) or its decoder alone (``decode``), which leaves the registration as it is.
+    it; what compares at shifts, from nothing but the known displacement; that and the layers that register; or, with
+    the known displacement in place of a registration, all that fuses (``fuse``) or its decoder alone (``decode``).
     """
 
     modality: float = Field(1.0, ge=0)
@@ -38,16 +42,14 @@ class Options(Strict):
     gradient: float = Field(1.0, ge=0)
     intensity: float = Field(0.5, ge=0)
     endpoint: float = Field(0.0, ge=0)
-    only: Literal["", "compare", "fuse", "decode"] = ""
+    only: Literal["", "compare", "register", "fuse", "decode"] = ""
 
     @property
     def fuses_only(self) -> bool:
         return self.only in ("fuse", "decode")
 
     def weights(self) -> FusionWeights:
-        still = {"smoothness": 0.0, "consistency": 0.0, "endpoint": 0.0} if self.fuses_only else {}
-        if self.only == "decode":
-            still |= {"modality": 0.0, "exchange": 0.0}
+        still = dict.fromkeys(UNTOUCHED.get(self.only, ()), 0.0)
         return FusionWeights(**{**self.model_dump(exclude={"only"}), **still})
 
 
@@ -66,17 +68,16 @@ class Recipe(RegistrationRecipe):
         return network
 
     def parameters(self, network: BSAFusion, options: Options) -> Iterable[nn.Parameter]:
-        """All but the frozen classifier's, or those of the comparison."""
+        """Those of what the stage leaves to learn; never the frozen classifier's."""
+        if options.only == "compare" and network.matching is None:
+            raise ModelError("A stage that only compares needs a network that does; set its matching to 'learned'.")
         learning = {
             "": [network],
             "compare": [network.matching],
+            "register": [network.alignment, *([] if network.matching is None else [network.matching])],
             "fuse": [network.representation, network.decoder],
             "decode": [network.decoder],
         }[options.only]
-        if None in learning:
-            raise ModelError("A stage that only compares needs a network that does; set its matching to 'learned'.")
-        if network.alignment is None and not options.fuses_only:
-            raise ModelError("A network that does not register can only learn to fuse; set the stage's 'only' to that.")
         return (entry for part in learning for entry in part.parameters() if entry.requires_grad)
 
     def losses(self, network: BSAFusion, pair: Pair, options: Options, place: Place) -> dict[str, Tensor]:
@@ -87,14 +88,14 @@ class Recipe(RegistrationRecipe):
         if place.step % self.config.steps_per_epoch == 0 and place.part == 0:
             network.refresh()
             balance.refresh()
-        fixed, moving = pair["fixed"], pair["moving"]
-        # A stage that only learns to register need not fuse.
+        fixed, moving, weights = pair["fixed"], pair["moving"], options.weights()
         undistorted = warp(moving, pair["displacement"])
         if options.fuses_only:
             found = fused_by(network, fixed, moving, pair["displacement"])
         else:
-            found = network(fixed, moving, fuse=max(options.structure, options.gradient, options.intensity) > 0)
-        terms = fusion_losses(found, fixed, undistorted, pair["displacement"], options.weights(), balance)
+            # A stage that only learns to register need not fuse.
+            found = network(fixed, moving, fuse=max(weights.structure, weights.gradient, weights.intensity) > 0)
+        terms = fusion_losses(found, fixed, undistorted, pair["displacement"], weights, balance)
         network.get_buffer(BALANCE).copy_(balance.state())
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
@@ -104,8 +105,7 @@ class Recipe(RegistrationRecipe):
             return super().measure(network, pair, options)
         with torch.inference_mode():
             found = fused_by(network, pair["fixed"], pair["moving"], pair["displacement"])
-            weights = replace(options.weights(), modality=0.0, exchange=0.0)
-            return {"fusion": float(sum(fusion_losses(found, pair["fixed"], weights=weights).values()))}
+            return {"fusion": float(sum(fusion_losses(found, pair["fixed"], weights=options.weights()).values()))}
 
     def score(self, figures: dict[str, float]) -> float:
         return -figures["val/fusion"] if "val/fusion" in figures else super().score(figures)

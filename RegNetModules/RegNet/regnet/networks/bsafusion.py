@@ -52,7 +52,6 @@ class BSAFusionConfig(NetworkSettings):
         restormer, expansion: see :class:`~regnet.networks.bsafusion_encoder.Restormer`.
         matching, matching_width: what is compared at shifts, see :class:`~regnet.networks.bsafusion_matching.Matching`;
             ``none`` as published.
-        registers: whether there are layers that register; without, the network only fuses.
         fusion_base: what the fused image starts from, see :class:`~regnet.networks.bsafusion_fuse.FusionDecoder`.
         accumulate: see :func:`~regnet.networks.bsafusion_align.accumulated`.
         level_scale: see :func:`~regnet.networks.bsafusion_align.raised`.
@@ -76,7 +75,6 @@ class BSAFusionConfig(NetworkSettings):
     expansion: int = 4
     matching: Literal["none", "learned", "dsir"] = "none"
     matching_width: int = 24
-    registers: bool = True
     fusion_base: Literal["none", "detail"] = "none"
     accumulate: Literal["sum", "compose"] = "sum"
     level_scale: Literal["exact", "powers"] = "exact"
@@ -169,9 +167,9 @@ class BSAFusion(nn.Module):
             variant=config.restormer,
             expansion=config.expansion,
         )
-        self.alignment = StepwiseAlignment(config.dims, config.widths) if config.registers else None
+        self.alignment = StepwiseAlignment(config.dims, config.widths)
         self.matching = None
-        if config.registers and config.matching != "none":
+        if config.matching != "none":
             self.matching = Matching(config.dims, config.matching, config.matching_width, config.widths)
         self.decoder = FusionDecoder(
             config.dims,
@@ -206,8 +204,6 @@ class BSAFusion(nn.Module):
         how = accumulate or self.settings.accumulate
         if how not in CHOICES["accumulate"]:
             raise ModelError(f"BSAFusion cannot {how!r} displacements; choose from {', '.join(CHOICES['accumulate'])}.")
-        if self.alignment is None:
-            raise ModelError("This BSAFusion only fuses; register with weights for planes, or with another model.")
         if encoded.transferred is None:
             raise ModelError("Aligning needs the transferred tokens; encode the images with them.")
         compared = self.matching(*encoded.images) if self.matching is not None else None

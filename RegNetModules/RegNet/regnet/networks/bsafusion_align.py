@@ -20,9 +20,9 @@ from .blocks import convolution, keep_variance, leaky
 from .bsafusion_encoder import Pointwise
 from .bsafusion_matching import Compared
 
-GAIN = 0.1
-"""Of the flow layers, which sum over thousands of entries: with steps that suit all other layers they would run into
-the flat ends of the hyperbolic tangent, and stay there."""
+GAIN = {2: 0.1, 3: 0.01}
+"""Of the flow layers, by dimension. They sum over hundreds or thousands of entries: with steps that suit all other
+layers they would run into the flat ends of the hyperbolic tangent, and stay there."""
 
 
 class RegistrationLayer(nn.Module):
@@ -34,6 +34,7 @@ class RegistrationLayer(nn.Module):
 
     def __init__(self, dims: int, width: int, below: int) -> None:
         super().__init__()
+        self.gain = GAIN[dims]
         self.joint = Pointwise(2 * width, width)
         self.attention = convolution(dims, width, 2 * width)
         self.residual = convolution(dims, width, width)
@@ -58,7 +59,7 @@ class RegistrationLayer(nn.Module):
         x = x + leaky(self.residual(x))
         flow = self.flow(x)
         # What half precision leaves of a voxel of a coarse level is not enough.
-        flow = GAIN * (flow if flow.dtype == torch.float64 else flow.float())
+        flow = self.gain * (flow if flow.dtype == torch.float64 else flow.float())
         flow = torch.tanh(flow if compared is None else flow + compared[1].to(flow.dtype))
         return flow, None if self.onward is None else leaky(twice(self.onward(x)))
 

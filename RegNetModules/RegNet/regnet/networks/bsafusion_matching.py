@@ -185,6 +185,8 @@ class Compared:
 def likenesses(fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
     """(B, K, *shape): scalar products of ``fixed`` (B, C, *shape) with ``moving`` at each shift, in the order of
     :func:`regnet.discrete.shifts`; beyond the border its last vectors are repeated. Differentiable by both."""
+    # Channel by channel in memory, whatever the convolutions prefer: four times as fast in volumes.
+    fixed, moving = fixed.contiguous(), moving.contiguous()
     return torch.stack([(fixed * window).sum(1) for window in windows(moving, radius)], dim=1)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..spatial import box
 from .draws import Draws
 
@@ -34,6 +35,8 @@ class ArtefactSettings:
         thick_share, thickness: how often one axis has coarser samples, and how far apart they are, in voxels.
         bias: greatest standard deviation of the logarithm of the bias field.
         noise: greatest standard deviation of the noise; intensities are about 0 to 1.
+        black, white: the ends of the window that a display shows, each from least to greatest, as fractions of the
+            image's own white: what lies beyond cannot be told apart any more.
         gamma: greatest logarithm of the exponent, either sign.
         crop_share, crop: how often the field of view ends early, and the most that is cut from an end of an axis, as
             a fraction.
@@ -45,10 +48,19 @@ class ArtefactSettings:
     thickness: tuple[float, float] = (1.5, 4.0)
     bias: float = 0.3
     noise: float = 0.05
+    black: tuple[float, float] = (0.0, 0.0)
+    white: tuple[float, float] = (1.0, 1.0)
     gamma: float = 0.4
     crop_share: float = 0.1
     crop: float = 0.25
     lesion_share: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not (self.black[0] >= 0 and self.black[1] < self.white[0] and self.white[1] <= 1):
+            raise InputError(
+                f"What is black, {list(self.black)}, must be darker than what is white, {list(self.white)}; give two "
+                "ranges in [0, 1] that do not meet."
+            )
 
 
 def scan(image: Tensor, inside: Tensor, keep: Tensor | None, settings: ArtefactSettings, draws: Draws) -> Tensor:
@@ -77,6 +89,8 @@ def acquire(image: Tensor, keep: Tensor | None, settings: ArtefactSettings, draw
     image = bias_field(image, draws.uniform(0.0, settings.bias), draws)
     image = noise(image, draws.uniform(0.0, settings.noise), draws).abs_()
     image = normalise(image if keep is None else image * keep)
+    if settings.black[1] > 0 or settings.white[0] < 1:
+        image = window(image, draws.uniform(*settings.black), draws.uniform(*settings.white))
     return gamma(image, draws.uniform(-settings.gamma, settings.gamma))
 
 
@@ -155,6 +169,12 @@ def bias_field(image: Tensor, strength: Tensor, draws: Draws) -> Tensor:
 def noise(image: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Add white noise of standard deviation ``strength``."""
     return image + draws.white_noise(image.shape[2:]).mul_(draws.put(strength, image.ndim - 2))
+
+
+def window(image: Tensor, black: Tensor, white: Tensor) -> Tensor:
+    """What a display shows of an image: ``black`` and below as 0, ``white`` and above as 1."""
+    low, high = (end.to(image.device).view(-1, *(1,) * (image.ndim - 1)) for end in (black, white))
+    return ((image - low) / (high - low)).clamp_(0.0, 1.0)
 
 
 def gamma(image: Tensor, strength: Tensor) -> Tensor:
