@@ -30,8 +30,8 @@ Slices of heads, 256 × 256, whose two images lie on each other, until the movin
 of up to {published.shift:.0f} px along each axis plus uniform noise under a Gaussian of 16 px, together
 {published.rms:.1f} px (root mean square); *larger* is the same at {larger.rms:.1f} px, turned by up to
 {larger.degrees:.0f} degrees and scaled by up to {percent:.0f} % along each axis. The slices are of the {split} cases,
-split by case number; the peers' settings were chosen on slices of tuning cases, as were the grid of BSAFusion, how often
-it looks, and how long its decoder learned.
+split by case number; the peers' settings were chosen on slices of tuning cases, as were BSAFusion's grid, how often it
+looks, and how long its decoder learned.
 Nothing here was trained on any slice of this set. How well its pairs lie on each other is not known exactly: on six
 tuning slices as they are, not deformed, SimpleITK moved the head by 1.1 to 4.2 px and ANTs by 1.0 to 1.9 px.
 
