@@ -110,6 +110,28 @@ def test_a_file_is_read_once_until_it_changes(folder, monkeypatch):
         zoo.load_state(record)
 
 
+def test_weights_may_share_the_tensors_of_others(folder):
+    whole = put_weights(folder, "whole")
+    own = put_weights(folder, "part", state={"layer.bias": torch.tensor([7.0, 8.0, 9.0])})
+    record = json.loads(own.with_suffix(".json").read_text())
+    shared = {"variant": "whole", "sha256": hashlib.sha256(whole.read_bytes()).hexdigest()}
+    own.with_suffix(".json").write_text(json.dumps(record | {"shares": shared}))
+    found = zoo.load_state(zoo.find_weights("avsm", "part"))
+    assert found.keys() == STATE.keys() and torch.equal(found["layer.weight"], STATE["layer.weight"])
+    assert found["layer.bias"].tolist() == [7.0, 8.0, 9.0]
+    assert torch.equal(zoo.load_state(zoo.find_weights("avsm", "whole"))["layer.bias"], STATE["layer.bias"])
+    put_weights(folder, "whole", state={**STATE, "layer.bias": torch.zeros(3)})
+    with pytest.raises(ModelError, match=r"whole\.safetensors' are damaged or were changed"):
+        zoo.load_state(zoo.find_weights("avsm", "part"))
+    whole.unlink()
+    with pytest.raises(ModelError, match=r"whole\.safetensors' cannot be read"):
+        zoo.load_state(zoo.find_weights("avsm", "part"))
+    for wrong in ({**shared, "variant": "../whole"}, {"variant": "whole"}, {**shared, "sha256": "ab"}):
+        own.with_suffix(".json").write_text(json.dumps(record | {"shares": wrong}))
+        with pytest.raises(ModelError, match="is damaged; install the weights again"):
+            zoo.find_weights("avsm", "part")
+
+
 def test_vanished_file_is_a_sentence(folder):
     path = put_weights(folder)
     record = zoo.find_weights("avsm")

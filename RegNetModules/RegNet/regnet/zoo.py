@@ -7,7 +7,8 @@ A model's weights are ``<folder>/<model>/<variant>.safetensors`` and, beside it,
      "minutes": 90.0, "device": "…", "steps": 15000, "figures": {"dice": 0.6}}
 
 Only ``sha256`` must be there; the rest says how the network is built and where the weights come from. ``joined`` lists
-further trainings, of the ``parts`` of the network that it names.
+further trainings, of the ``parts`` of the network that it names. ``shares``, ``{"variant": "…", "sha256": "…"}``, names
+weights beside these that hold the tensors that this file lacks.
 
 Folders are searched in this order: those in ``$REGNET_MODELS`` (separated as in ``$PATH``), ``Models`` beside the
 installed package (the Slicer extension), ``Models`` at the root of a checkout, and what pip installs below its prefix.
@@ -53,7 +54,8 @@ KEPT = 8
 @dataclass(frozen=True)
 class WeightsRecord:
     """What is known of one weights file. ``config`` are the network's own settings, as it was trained; ``origin`` is
-    what the record says of the training, see :data:`ORIGIN`."""
+    what the record says of the training, see :data:`ORIGIN`; ``shares`` are path and sha256 of the file that holds the
+    tensors that this one lacks, None if it holds all."""
 
     model: str
     variant: str
@@ -61,6 +63,7 @@ class WeightsRecord:
     sha256: str
     config: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
+    shares: tuple[Path, str] | None = None
 
     def describe(self) -> dict[str, Any]:
         """The identity that goes into reports: variant, sha256 and file name, no local folders."""
@@ -132,16 +135,23 @@ def load_state(record: WeightsRecord) -> dict[str, Tensor]:
     Raises:
         ModelError: a byte differs from the record, or the file cannot be read.
     """
+    files = [(record.path, record.sha256)] if record.shares is None else [record.shares, (record.path, record.sha256)]
     try:
-        about = record.path.stat()
-        return _loaded(record.path, record.sha256, about.st_mtime_ns, about.st_size)
+        abouts = [path.stat() for path, _ in files]
+        return _loaded(
+            tuple((*file, about.st_mtime_ns, about.st_size) for file, about in zip(files, abouts, strict=True))
+        )
     except OSError as error:
-        raise ModelError(f"The weights {str(record.path)!r} cannot be read: {error.strerror}.") from None
+        raise ModelError(f"The weights {str(error.filename)!r} cannot be read: {error.strerror}.") from None
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _loaded(path: Path, sha256: str, changed: int, size: int) -> dict[str, Tensor]:
-    """Those of a file that was ``changed`` then and has this ``size``."""
+def _loaded(files: tuple[tuple[Path, str, int, int], ...]) -> dict[str, Tensor]:
+    """Those of files of this sha256, changed at that time and of that size; where two have one, the last file's."""
+    return {name: tensor for path, sha256, *_ in files for name, tensor in _checked(path, sha256).items()}
+
+
+def _checked(path: Path, sha256: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -169,8 +179,15 @@ def _read_record(model: str, path: Path) -> WeightsRecord:
     except (OSError, ValueError):
         entries = None
     digest = entries.get("sha256") if isinstance(entries, dict) else None
-    if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+    shares = entries.get("shares") if isinstance(entries, dict) else None
+    other, whose = (shares.get("variant"), shares.get("sha256")) if isinstance(shares, dict) else ("none", digest)
+    if not (_is_digest(digest) and _is_digest(whose) and isinstance(other, str) and re.fullmatch(r"[\w-]+", other)):
         raise ModelError(f"The record {str(beside)!r} is damaged; install the weights again.")
     config = entries.get("config") or {}
     origin = {name: entries[name] for name, kind in ORIGIN.items() if isinstance(entries.get(name), kind)}
-    return WeightsRecord(model, path.stem, path, digest, config if isinstance(config, dict) else {}, origin)
+    rest = (path.with_name(f"{other}.safetensors"), whose) if isinstance(shares, dict) else None
+    return WeightsRecord(model, path.stem, path, digest, config if isinstance(config, dict) else {}, origin, rest)
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
