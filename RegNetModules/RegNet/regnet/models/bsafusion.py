@@ -25,7 +25,7 @@ VOLUMES = "volumes"
 REFINEMENTS = ("auto", "looks", "dsir", "mind", "edges")
 LOOKS = 1
 """At mirrored pairs, unless told otherwise: the first is upside down. A head's left and right are alike, and so are the
-errors of a look from left to right; all three looks err a little less, in twice the time."""
+errors of a look from left to right; all three looks gain next to nothing (tuning cases), in twice the time."""
 FUSION_MODES = ("auto", "volume", "slices")
 
 info = ModelInfo(
